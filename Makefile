@@ -1,0 +1,227 @@
+# eventbus. `make help` lists the targets. Everything that is made lands in build/.
+
+SHELL = /bin/sh
+.DEFAULT_GOAL = build
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# The Lua to build for: 5.1, 5.2, 5.3, 5.4 or jit. LuaRocks names headers instead; they tell which Lua it is.
+ifeq ($(origin LUA_INCDIR),undefined)
+LUA = 5.4
+else
+LUA := $(shell printf '\043include <lua.h>\nversion=LUA_VERSION_NUM\n' | $(CC) -I'$(LUA_INCDIR)' -E - \
+	| sed -n 's/^version=50\([1-9]\)$$/5.\1/p')
+endif
+ifeq ($(filter 5.1 5.2 5.3 5.4 jit,$(LUA)),)
+$(error LUA=$(LUA): expected 5.1, 5.2, 5.3, 5.4 or jit)
+endif
+
+LUA_NAME := $(if $(filter jit,$(LUA)),luajit,lua$(LUA))
+LUA_ABI := $(if $(filter jit,$(LUA)),5.1,$(LUA))
+digits := $(subst .,,$(LUA))
+
+# release, or one of asan, tsan, werror: each has its own objects.
+FLAVOUR = release
+BUILD = build
+ENGINE_DIR = $(BUILD)/engine/$(FLAVOUR)
+BINDING_DIR = $(BUILD)/$(LUA_NAME)/$(FLAVOUR)
+MODULE = $(BUILD)/$(LUA_NAME)/eventbus/core.so
+CTEST_DIR = $(BUILD)/spec/$(FLAVOUR)
+
+ENGINE_SOURCES := $(sort $(wildcard src/eb_*.c))
+BINDING_SOURCES := $(sort $(wildcard src/lua_*.c))
+CTEST_SOURCES := $(sort $(wildcard spec/c/*_test.c))
+BENCH_SOURCES := $(sort $(wildcard bench/*.c))
+LUA_SOURCES := $(shell find lua -name '*.lua' 2>/dev/null | sort)
+
+ENGINE_OBJECTS := $(ENGINE_SOURCES:src/%.c=$(ENGINE_DIR)/%.o)
+BINDING_OBJECTS := $(BINDING_SOURCES:src/%.c=$(BINDING_DIR)/%.o)
+CTESTS := $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%)
+BENCHES := $(BENCH_SOURCES:bench/%.c=$(BUILD)/bench/%)
+
+# What a packager or user may replace.
+CC ?= cc
+CFLAGS ?= -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+LDFLAGS ?=
+PREFIX = /usr/local
+DESTDIR =
+LUADIR = $(PREFIX)/share/lua/$(LUA_ABI)
+LIBDIR = $(PREFIX)/lib/lua/$(LUA_ABI)
+BINDIR = $(PREFIX)/bin
+PKG_CONFIG ?= pkg-config
+
+# Asked for on first use, not while reading this file: `make test` on a new machine installs pkg-config before that.
+once = $(eval $(1) := $(2))$($(1))
+pkg_flags = $(shell $(PKG_CONFIG) $(1) $(2) 2>/dev/null || echo $(3))
+LUA_PC = $(call once,LUA_PC,$(shell for name in $(LUA_NAME) lua-$(LUA) lua$(digits); do \
+	$(PKG_CONFIG) --exists $$name 2>/dev/null && { echo $$name; break; }; done))
+ifeq ($(origin LUA_INCDIR),undefined)
+LUA_CFLAGS = $(call once,LUA_CFLAGS,$(or $(if $(LUA_PC),$(call pkg_flags,--cflags,$(LUA_PC))),-I/usr/include/$(LUA_NAME)))
+else
+LUA_CFLAGS = -I'$(LUA_INCDIR)'
+endif
+LIB_CFLAGS = $(call once,LIB_CFLAGS,$(foreach d,$(RABBITMQ_INCDIR) $(OPENSSL_INCDIR),-I$(d)) \
+	$(call pkg_flags,--cflags,librabbitmq,) $(call pkg_flags,--cflags,openssl,))
+LIB_LIBS = $(call once,LIB_LIBS,$(foreach d,$(RABBITMQ_LIBDIR) $(OPENSSL_LIBDIR),-L$(d)) \
+	$(call pkg_flags,--libs,librabbitmq,-lrabbitmq) $(call pkg_flags,--libs,openssl,-lssl -lcrypto) -pthread)
+
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
+WERROR =
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(WERROR) $(FLAVOUR_FLAGS) $(CFLAGS)
+
+ifeq ($(FLAVOUR),asan)
+FLAVOUR_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DEB_ASAN
+CFLAGS = -O1 -g
+else ifeq ($(FLAVOUR),tsan)
+FLAVOUR_FLAGS = -fsanitize=thread -fno-omit-frame-pointer -DEB_TSAN
+CFLAGS = -O1 -g
+else ifeq ($(FLAVOUR),werror)
+WERROR = -Werror
+endif
+
+ifeq ($(shell uname -s),Darwin)
+ALL_CFLAGS += -D_DARWIN_C_SOURCE
+MODULE_LDFLAGS = -bundle -undefined dynamic_lookup
+else
+# nodelete: the thread of a module that a closing Lua state unloads would run into unmapped code.
+MODULE_LDFLAGS = -shared -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now
+endif
+
+# V=1 shows the commands.
+say = $(if $(V),,@printf '  %s\n' '$(1) $@' &&)
+
+DEPS = tools/deps --lua $(LUA)
+
+## build      the C module and everything else a script needs (LUA=5.1|5.2|5.3|5.4|jit)
+.PHONY: build
+build: $(MODULE)
+	@:
+
+## deps       install what is missing, with apt when it may, else print the line to type
+.PHONY: deps
+deps:
+	@$(DEPS) build demo test
+
+.PHONY: deps-demo deps-lint
+deps-demo:
+	@$(DEPS) build demo
+deps-lint:
+	@$(DEPS) build lint || echo "lint goes on without"
+
+## demo       the whole platform on a private RabbitMQ, in under a minute
+.PHONY: demo
+demo: deps-demo
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua examples/demo.lua
+
+## test       C unit tests and busted specs against a real broker; SPEC=path runs one spec, BUSTED=... adds options
+.PHONY: test
+test: deps
+	@$(MAKE) --no-print-directory build ctests interop bench LUA=$(LUA)
+	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted $(or $(SPEC),spec) $(BUSTED)
+
+## ctest      the C unit tests only
+.PHONY: ctest
+ctest: ctests
+	@tools/run-tests --flavour $(FLAVOUR) $(addprefix --c ,$(CTESTS))
+
+## asan       the C unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+.PHONY: asan
+asan:
+	@$(MAKE) --no-print-directory FLAVOUR=asan ctest
+
+## tsan       the C unit tests under ThreadSanitizer
+.PHONY: tsan
+tsan:
+	@$(MAKE) --no-print-directory FLAVOUR=tsan ctest
+
+## lint       the laws, warnings as errors, Lua syntax and luacheck, links of the docs
+.PHONY: lint
+lint: deps-lint
+	@$(MAKE) --no-print-directory FLAVOUR=werror objects LUA=$(LUA)
+	@tools/env $(LUA) -- @lua tools/lint
+
+## bench      the programs of bench/, for instance build/bench/floor
+.PHONY: bench
+bench: $(BENCHES)
+	@:
+
+## install    PREFIX=/usr/local DESTDIR= (or LUADIR=, LIBDIR=, BINDIR=)
+.PHONY: install
+install: build
+	@set -e; for file in $(LUA_SOURCES:lua/%=%); do \
+		mkdir -p "$(DESTDIR)$(LUADIR)/$$(dirname "$$file")"; \
+		install -m 644 "lua/$$file" "$(DESTDIR)$(LUADIR)/$$file"; \
+	done
+	@mkdir -p "$(DESTDIR)$(LIBDIR)/eventbus"
+	@install -m 755 $(MODULE) "$(DESTDIR)$(LIBDIR)/eventbus/core.so"
+	@if [ -f bin/eventbus ]; then mkdir -p "$(DESTDIR)$(BINDIR)" && \
+		install -m 755 bin/eventbus "$(DESTDIR)$(BINDIR)/eventbus"; fi
+
+## clean      remove build/
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
+
+## help       this list
+.PHONY: help
+help:
+	@sed -n 's/^## /  make /p' Makefile
+
+.PHONY: objects ctests interop
+objects: $(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o)
+	@:
+ctests: $(CTESTS)
+	@:
+
+# The consumer and publisher of the platform's Go services, for the interop spec.
+interop: $(if $(wildcard spec/go/*.go),$(BUILD)/interop)
+	@:
+
+$(BUILD)/interop: $(wildcard spec/go/*.go)
+	@mkdir -p $(@D)
+	@if command -v go >/dev/null 2>&1; then \
+		printf '  GO %s\n' $@; \
+		GOPATH=/usr/share/gocode GO111MODULE=off GOFLAGS= GOCACHE='$(CURDIR)/$(BUILD)/go' CGO_ENABLED=0 \
+		go build -o $@ ./spec/go; \
+	else echo "no Go compiler: $@ is not built"; fi
+
+$(MODULE): $(ENGINE_OBJECTS) $(BINDING_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(MODULE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
+
+$(ENGINE_DIR)/%.o: src/%.c | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BINDING_DIR)/%.o: src/%.c | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(LUA_CFLAGS) $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(CTEST_DIR)/%.o: spec/c/%.c | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) -Isrc $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(CTEST_DIR)/%: $(CTEST_DIR)/%.o $(ENGINE_OBJECTS)
+	$(call say,LD)$(CC) $(FLAVOUR_FLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
+
+$(BUILD)/bench/%: bench/%.c | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(LIB_LIBS)
+
+# One clear line instead of a compiler's "amqp.h: No such file".
+$(BUILD)/$(LUA_NAME)/headers:
+	@mkdir -p $(@D)
+	@command -v $(firstword $(CC)) >/dev/null 2>&1 || \
+		{ echo "no C compiler ($(CC)); type: make deps" >&2; exit 1; }
+	@for header in 'lua.h' 'openssl/ssl.h'; do \
+		printf '\043include <%s>\n' "$$header" | $(CC) $(LUA_CFLAGS) $(LIB_CFLAGS) -E - >/dev/null 2>&1 || \
+		{ echo "$$header ($(LUA_NAME)) not found; type: make deps LUA=$(LUA)" >&2; exit 1; }; done
+	@for header in 'rabbitmq-c/amqp.h' 'amqp.h'; do \
+		printf '\043include <%s>\n' "$$header" | $(CC) $(LIB_CFLAGS) -E - >/dev/null 2>&1 && exit 0; done; \
+		echo "the headers of rabbitmq-c were not found; type: make deps" >&2; exit 1
+	@touch $@
+
+.SECONDARY: $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o)
+
+-include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(BUILD)/bench/*.d)
