@@ -1,0 +1,28 @@
+/* eb_arena: memory of one thing, given back at once.
+**
+** An operation, its names, headers and body live in one arena; mostly that is
+** a single allocation. The arena is its own first chunk.
+** Thread: any, one at a time; an arena moves between threads with its owner.
+*/
+#ifndef EB_ARENA_H
+#define EB_ARENA_H
+
+#include <stddef.h>
+
+typedef struct eb_arena eb_arena;
+
+/* An arena whose first chunk holds 'hint' bytes. NULL when memory is out. */
+eb_arena *eb_arena_new (size_t hint);
+void eb_arena_free (eb_arena *a);  /* NULL allowed */
+
+/* Aligned for any type, not zeroed. NULL when memory is out; what was
+** allocated before stays good. */
+void *eb_arena_alloc (eb_arena *a, size_t n);
+
+/* A copy of n bytes, with a '\0' behind it that does not count. */
+char *eb_arena_copy (eb_arena *a, const void *p, size_t n);
+
+/* Bytes allocated from the system. */
+size_t eb_arena_size (const eb_arena *a);
+
+#endif

@@ -1,0 +1,615 @@
+/* eb_codec: see eb_codec.h. */
+#include "eb_codec.h"
+
+#include <string.h>
+
+enum {
+  END_MARK = 0xCE,
+  HEADER_SIZE = 7,
+  CONTENT_HEADER = 12,  /* class, weight, body size */
+  METHOD_ROOM = 2048    /* any method without its tables and long strings */
+};
+
+static uint16_t get16 (const uint8_t *p) {
+  return (uint16_t)((p[0] << 8) | p[1]);
+}
+
+static uint32_t get32 (const uint8_t *p) {
+  return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) |
+         ((uint32_t)p[2] << 8) | p[3];
+}
+
+static uint64_t get64 (const uint8_t *p) {
+  return ((uint64_t)get32(p) << 32) | get32(p + 4);
+}
+
+static void put16 (uint8_t *p, unsigned v) {
+  p[0] = (uint8_t)(v >> 8);
+  p[1] = (uint8_t)v;
+}
+
+static void put32 (uint8_t *p, uint32_t v) {
+  p[0] = (uint8_t)(v >> 24);
+  p[1] = (uint8_t)(v >> 16);
+  p[2] = (uint8_t)(v >> 8);
+  p[3] = (uint8_t)v;
+}
+
+static void put_head (uint8_t *p, int type, uint16_t channel, size_t size) {
+  p[0] = (uint8_t)type;
+  put16(p + 1, channel);
+  put32(p + 3, (uint32_t)size);
+}
+
+amqp_bytes_t eb_codec_bytes (eb_bytes b) {
+  amqp_bytes_t a;
+  a.len = b.p == NULL ? 0 : b.n;
+  a.bytes = (void *)(uintptr_t)b.p;
+  return a;
+}
+
+amqp_bytes_t eb_codec_cstring (const char *s) {
+  return eb_codec_bytes(eb_bytes_of(s, strlen(s)));
+}
+
+/* Cutting frames off the stream. */
+
+eb_cut eb_codec_cut (const uint8_t *p, size_t n, size_t frame_max,
+                     eb_frame *frame, size_t *used, eb_error *err) {
+  if (n >= 4 && memcmp(p, "AMQP", 4) == 0) {
+    eb_error_set(err, EB_ERR_PROTOCOL,
+                 "the server does not speak AMQP 0-9-1 (it answered with its "
+                 "own protocol header)");
+    return EB_CUT_BAD;
+  }
+  if (n >= 1 && (p[0] == 0 || p[0] > AMQP_FRAME_HEARTBEAT) && p[0] != 'A') {
+    eb_error_set(err, EB_ERR_PROTOCOL,
+                 "this is not AMQP: a frame of type %u", p[0]);
+    return EB_CUT_BAD;
+  }
+  if (n < HEADER_SIZE) return EB_CUT_MORE;
+  size_t size = get32(p + 3);
+  if (size > frame_max - EB_FRAME_OVERHEAD) {
+    eb_error_set(err, EB_ERR_PROTOCOL,
+                 "a frame of %zu bytes, over the agreed frame_max of %zu", size,
+                 frame_max);
+    return EB_CUT_BAD;
+  }
+  if (n < size + EB_FRAME_OVERHEAD) return EB_CUT_MORE;
+  if (p[HEADER_SIZE + size] != END_MARK) {
+    eb_error_set(err, EB_ERR_PROTOCOL, "a frame without its end mark");
+    return EB_CUT_BAD;
+  }
+  frame->type = p[0];
+  frame->channel = get16(p + 1);
+  frame->payload = p + HEADER_SIZE;
+  frame->size = size;
+  *used = size + EB_FRAME_OVERHEAD;
+  return EB_CUT_FRAME;
+}
+
+/* Nesting of a table or array on the wire, without decoding it. A field that
+** cannot be skipped ends the walk as fine: the decoder will refuse it. */
+
+static bool shallow_fields (const uint8_t *p, size_t n, bool named, int depth) {
+  size_t i = 0;
+  if (depth <= 0) return false;
+  while (i < n) {
+    if (named) i += 1 + (size_t)p[i];
+    if (i >= n) return true;
+    size_t size;
+    uint8_t kind = p[i++];
+    switch (kind) {
+      case 'V': size = 0; break;
+      case 't': case 'b': case 'B': size = 1; break;
+      case 's': case 'u': size = 2; break;
+      case 'I': case 'i': case 'f': size = 4; break;
+      case 'D': size = 5; break;
+      case 'l': case 'L': case 'd': case 'T': size = 8; break;
+      case 'S': case 'x': case 'F': case 'A':
+        if (n - i < 4) return true;
+        size = get32(p + i);
+        i += 4;
+        if (size > n - i) return true;
+        if ((kind == 'F' || kind == 'A') &&
+            !shallow_fields(p + i, size, kind == 'F', depth - 1))
+          return false;
+        break;
+      default: return true;
+    }
+    i += size;
+  }
+  return true;
+}
+
+static bool shallow_table (const uint8_t *p, size_t n) {
+  if (n < 4) return true;
+  size_t size = get32(p);
+  if (size > n - 4) return true;
+  return shallow_fields(p + 4, size, true, EB_TABLE_MAX_DEPTH);
+}
+
+bool eb_codec_method (amqp_pool_t *pool, const eb_frame *frame,
+                      amqp_method_t *method, eb_error *err) {
+  if (frame->size < 4)
+    return eb_error_set(err, EB_ERR_PROTOCOL, "a method frame cut short");
+  method->id = get32(frame->payload);
+  if (method->id == AMQP_CONNECTION_START_METHOD && frame->size > 6 &&
+      !shallow_table(frame->payload + 6, frame->size - 6))
+    return eb_error_set(err, EB_ERR_PROTOCOL,
+                        "server properties nested too deep");
+  amqp_bytes_t args;
+  args.bytes = (void *)(uintptr_t)(frame->payload + 4);
+  args.len = frame->size - 4;
+  int r = amqp_decode_method(method->id, pool, args, &method->decoded);
+  if (r == AMQP_STATUS_NO_MEMORY)
+    return eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for a method");
+  if (r < 0) {
+    const char *name = amqp_method_name(method->id);
+    return eb_error_set(err, EB_ERR_PROTOCOL, "cannot decode %s (0x%08x): %s",
+                        name != NULL ? name : "an unknown method",
+                        (unsigned)method->id, amqp_error_string2(r));
+  }
+  return true;
+}
+
+/* Where the headers table of encoded properties lies; 0 when there is none. */
+static size_t find_headers (const uint8_t *p, size_t n) {
+  if (n < 2) return 0;
+  unsigned flags = get16(p);
+  size_t i = 2;
+  if ((flags & AMQP_BASIC_HEADERS_FLAG) == 0) return 0;
+  if (flags & AMQP_BASIC_CONTENT_TYPE_FLAG) i += i < n ? 1 + (size_t)p[i] : 0;
+  if (flags & AMQP_BASIC_CONTENT_ENCODING_FLAG)
+    i += i < n ? 1 + (size_t)p[i] : 0;
+  return i < n ? i : 0;
+}
+
+bool eb_codec_header (amqp_pool_t *pool, const eb_frame *frame,
+                      eb_header *header, eb_error *err) {
+  if (frame->size < CONTENT_HEADER + 2)
+    return eb_error_set(err, EB_ERR_PROTOCOL, "a content header cut short");
+  if (get16(frame->payload) != AMQP_BASIC_CLASS)
+    return eb_error_set(err, EB_ERR_PROTOCOL,
+                        "content of class %u, not of basic",
+                        get16(frame->payload));
+  header->body_size = get64(frame->payload + 4);
+  header->bad_headers = false;
+  const uint8_t *p = frame->payload + CONTENT_HEADER;
+  size_t n = frame->size - CONTENT_HEADER;
+  amqp_bytes_t encoded;
+  size_t at = find_headers(p, n);
+  if (at != 0 && !shallow_table(p + at, n - at)) {
+    /* Decoded without the table, so that the message can still be settled. */
+    size_t table = get32(p + at);
+    uint8_t *copy = n - at - 4 < table ? NULL : amqp_pool_alloc(pool, n);
+    if (copy == NULL)
+      return eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for a header");
+    memcpy(copy, p, at);
+    put32(copy + at, 0);
+    memcpy(copy + at + 4, p + at + 4 + table, n - at - 4 - table);
+    encoded.bytes = copy;
+    encoded.len = n - table;
+    header->bad_headers = true;
+  } else {
+    encoded.bytes = (void *)(uintptr_t)p;
+    encoded.len = n;
+  }
+  void *decoded;
+  int r = amqp_decode_properties(AMQP_BASIC_CLASS, pool, encoded, &decoded);
+  if (r < 0)
+    return eb_error_set(err, r == AMQP_STATUS_NO_MEMORY ? EB_ERR_NO_MEMORY
+                                                        : EB_ERR_PROTOCOL,
+                        "cannot decode a content header: %s",
+                        amqp_error_string2(r));
+  header->properties = decoded;
+  return true;
+}
+
+/* Encoding. */
+
+bool eb_codec_put_method (eb_buffer *out, uint16_t channel,
+                          amqp_method_number_t id, void *decoded,
+                          size_t size_hint, eb_error *err) {
+  size_t room = METHOD_ROOM + size_hint;
+  uint8_t *p = eb_buffer_reserve(out, room + EB_FRAME_OVERHEAD + 4);
+  if (p == NULL) return eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
+  put32(p + HEADER_SIZE, id);
+  amqp_bytes_t to;
+  to.bytes = p + HEADER_SIZE + 4;
+  to.len = room;
+  int n = amqp_encode_method(id, decoded, to);
+  if (n < 0)
+    return eb_error_set(err, EB_ERR_INVALID, "cannot encode %s: %s",
+                        amqp_method_name(id), amqp_error_string2(n));
+  size_t size = (size_t)n + 4;
+  put_head(p, AMQP_FRAME_METHOD, channel, size);
+  p[HEADER_SIZE + size] = END_MARK;
+  eb_buffer_commit(out, size + EB_FRAME_OVERHEAD);
+  return true;
+}
+
+bool eb_codec_put_heartbeat (eb_buffer *out) {
+  static const uint8_t frame[] = {AMQP_FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0,
+                                  END_MARK};
+  return eb_buffer_append(out, frame, sizeof frame);
+}
+
+bool eb_codec_put_greeting (eb_buffer *out) {
+  return eb_buffer_append(out, "AMQP\0\0\x09\x01", 8);
+}
+
+static size_t field_size (const eb_field *f) {
+  switch (f->kind) {
+    case EB_FIELD_VOID: return 1;
+    case EB_FIELD_BOOL: return 2;
+    case EB_FIELD_STRING: case EB_FIELD_BYTES: return 5 + f->as.bytes.n;
+    case EB_FIELD_TABLE: return 1 + eb_codec_table_size(f->as.table);
+    case EB_FIELD_ARRAY: {
+      size_t n = 5;
+      for (size_t i = 0; i < f->as.array->count; i++)
+        n += field_size(&f->as.array->items[i]);
+      return n;
+    }
+    default: return 9;
+  }
+}
+
+size_t eb_codec_table_size (const eb_table *t) {
+  size_t n = 4;
+  if (t == NULL) return n;
+  for (size_t i = 0; i < t->count; i++)
+    n += 1 + t->pairs[i].key.n + field_size(&t->pairs[i].value);
+  return n;
+}
+
+static bool from_field (amqp_pool_t *pool, const eb_field *f,
+                        amqp_field_value_t *to);
+
+static bool from_array (amqp_pool_t *pool, const eb_array *a,
+                        amqp_array_t *to) {
+  to->num_entries = (int)a->count;
+  to->entries = NULL;
+  if (a->count == 0) return true;
+  to->entries = amqp_pool_alloc(pool, a->count * sizeof *to->entries);
+  if (to->entries == NULL) return false;
+  for (size_t i = 0; i < a->count; i++)
+    if (!from_field(pool, &a->items[i], &to->entries[i])) return false;
+  return true;
+}
+
+static bool from_field (amqp_pool_t *pool, const eb_field *f,
+                        amqp_field_value_t *to) {
+  switch (f->kind) {
+    case EB_FIELD_VOID: to->kind = AMQP_FIELD_KIND_VOID; return true;
+    case EB_FIELD_BOOL:
+      to->kind = AMQP_FIELD_KIND_BOOLEAN;
+      to->value.boolean = f->as.boolean;
+      return true;
+    case EB_FIELD_INT:
+      to->kind = AMQP_FIELD_KIND_I64;
+      to->value.i64 = f->as.integer;
+      return true;
+    case EB_FIELD_DOUBLE:
+      to->kind = AMQP_FIELD_KIND_F64;
+      to->value.f64 = f->as.number;
+      return true;
+    case EB_FIELD_TIMESTAMP:
+      to->kind = AMQP_FIELD_KIND_TIMESTAMP;
+      to->value.u64 = (uint64_t)f->as.integer;
+      return true;
+    case EB_FIELD_STRING:
+      to->kind = AMQP_FIELD_KIND_UTF8;
+      to->value.bytes = eb_codec_bytes(f->as.bytes);
+      return true;
+    case EB_FIELD_BYTES:
+      to->kind = AMQP_FIELD_KIND_BYTES;
+      to->value.bytes = eb_codec_bytes(f->as.bytes);
+      return true;
+    case EB_FIELD_TABLE:
+      to->kind = AMQP_FIELD_KIND_TABLE;
+      return eb_codec_from_table(pool, f->as.table, &to->value.table);
+    case EB_FIELD_ARRAY:
+      to->kind = AMQP_FIELD_KIND_ARRAY;
+      return from_array(pool, f->as.array, &to->value.array);
+  }
+  return false;
+}
+
+bool eb_codec_from_table (amqp_pool_t *pool, const eb_table *t,
+                          amqp_table_t *to) {
+  to->num_entries = 0;
+  to->entries = NULL;
+  if (t == NULL || t->count == 0) return true;
+  to->entries = amqp_pool_alloc(pool, t->count * sizeof *to->entries);
+  if (to->entries == NULL) return false;
+  for (size_t i = 0; i < t->count; i++) {
+    to->entries[i].key = eb_codec_bytes(t->pairs[i].key);
+    if (!from_field(pool, &t->pairs[i].value, &to->entries[i].value))
+      return false;
+  }
+  to->num_entries = (int)t->count;
+  return true;
+}
+
+static bool from_properties (amqp_pool_t *pool, const eb_properties *from,
+                             amqp_basic_properties_t *to) {
+  amqp_flags_t flags = 0;
+#define NAME(field, FLAG)                        \
+  if (from->field.p != NULL) {                   \
+    flags |= AMQP_BASIC_##FLAG##_FLAG;           \
+    to->field = eb_codec_bytes(from->field);     \
+  }
+  NAME(content_type, CONTENT_TYPE)
+  NAME(content_encoding, CONTENT_ENCODING)
+  NAME(correlation_id, CORRELATION_ID)
+  NAME(reply_to, REPLY_TO)
+  NAME(expiration, EXPIRATION)
+  NAME(message_id, MESSAGE_ID)
+  NAME(type, TYPE)
+  NAME(user_id, USER_ID)
+  NAME(app_id, APP_ID)
+#undef NAME
+  if (from->headers != NULL && from->headers->count > 0) {
+    flags |= AMQP_BASIC_HEADERS_FLAG;
+    if (!eb_codec_from_table(pool, from->headers, &to->headers)) return false;
+  }
+  if (from->delivery_mode != 0) {
+    flags |= AMQP_BASIC_DELIVERY_MODE_FLAG;
+    to->delivery_mode = from->delivery_mode;
+  }
+  if (from->has_priority) {
+    flags |= AMQP_BASIC_PRIORITY_FLAG;
+    to->priority = from->priority;
+  }
+  if (from->has_timestamp) {
+    flags |= AMQP_BASIC_TIMESTAMP_FLAG;
+    to->timestamp = from->timestamp;
+  }
+  to->_flags = flags;
+  return true;
+}
+
+/* Bytes of the content header frame. */
+static size_t header_size (const eb_properties *p) {
+  size_t n = EB_FRAME_OVERHEAD + CONTENT_HEADER + 2 + 1 + 1 + 8;
+  const eb_bytes *names[] = {&p->content_type, &p->content_encoding,
+                             &p->correlation_id, &p->reply_to, &p->expiration,
+                             &p->message_id, &p->type, &p->user_id, &p->app_id};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    n += 1 + names[i]->n;
+  return n + eb_codec_table_size(p->headers);
+}
+
+static bool keys_fit (const eb_table *t, eb_error *err) {
+  for (size_t i = 0; t != NULL && i < t->count; i++) {
+    const eb_pair *pair = &t->pairs[i];
+    if (pair->key.n > EB_SHORTSTR_MAX)
+      return eb_error_set(err, EB_ERR_TOO_LARGE,
+                          "a header name of %zu bytes; AMQP allows 255: %.40s...",
+                          pair->key.n, pair->key.p);
+    if (pair->value.kind == EB_FIELD_TABLE &&
+        !keys_fit(pair->value.as.table, err))
+      return false;
+  }
+  return true;
+}
+
+bool eb_codec_check_publish (const eb_publish *p, size_t frame_max,
+                             eb_error *err) {
+  const struct {
+    const char *what;
+    eb_bytes value;
+  } names[] = {{"exchange", p->exchange},
+               {"routing key", p->routing_key},
+               {"message_id", p->properties.message_id},
+               {"type", p->properties.type},
+               {"app_id (the event's source)", p->properties.app_id},
+               {"correlation_id", p->properties.correlation_id},
+               {"content_type", p->properties.content_type},
+               {"content_encoding", p->properties.content_encoding},
+               {"reply_to", p->properties.reply_to},
+               {"expiration", p->properties.expiration},
+               {"user_id", p->properties.user_id}};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (names[i].value.n > EB_SHORTSTR_MAX)
+      return eb_error_set(err, EB_ERR_TOO_LARGE,
+                          "%s of %zu bytes; AMQP allows 255: %.40s...",
+                          names[i].what, names[i].value.n, names[i].value.p);
+  if (!keys_fit(p->properties.headers, err)) return false;
+  size_t size = header_size(&p->properties);
+  if (size > frame_max)
+    return eb_error_set(err, EB_ERR_TOO_LARGE,
+                        "headers of %zu bytes; they must fit one frame of %zu",
+                        size, frame_max);
+  return true;
+}
+
+bool eb_codec_put_publish (eb_buffer *out, amqp_pool_t *pool, uint16_t channel,
+                           const eb_publish *p, size_t frame_max,
+                           eb_error *err) {
+  size_t before = eb_buffer_size(out);
+  amqp_basic_publish_t m;
+  memset(&m, 0, sizeof m);
+  m.exchange = eb_codec_bytes(p->exchange);
+  m.routing_key = eb_codec_bytes(p->routing_key);
+  m.mandatory = p->mandatory;
+  amqp_basic_properties_t props;
+  memset(&props, 0, sizeof props);
+  size_t chunk = frame_max - EB_FRAME_OVERHEAD;
+  size_t frames = p->body.n / chunk + 1;
+  size_t head = header_size(&p->properties);
+  /* One reservation for all of it: then only the encoders can fail. */
+  if (p->body.n > SIZE_MAX / 4 ||
+      eb_buffer_reserve(out, p->body.n + frames * EB_FRAME_OVERHEAD + head +
+                                 METHOD_ROOM + EB_FRAME_OVERHEAD + 64) == NULL)
+    return eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
+  if (!from_properties(pool, &p->properties, &props))
+    return eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
+  if (!eb_codec_put_method(out, channel, AMQP_BASIC_PUBLISH_METHOD, &m, 0, err))
+    return false;
+  uint8_t *q = eb_buffer_reserve(out, head + 64);
+  amqp_bytes_t to;
+  to.bytes = q == NULL ? NULL : q + HEADER_SIZE + CONTENT_HEADER;
+  to.len = head;
+  int n = q == NULL ? AMQP_STATUS_NO_MEMORY
+                    : amqp_encode_properties(AMQP_BASIC_CLASS, &props, to);
+  if (n < 0) {
+    eb_buffer_truncate(out, before);
+    return eb_error_set(err, EB_ERR_INVALID, "cannot encode the headers: %s",
+                        amqp_error_string2(n));
+  }
+  size_t size = CONTENT_HEADER + (size_t)n;
+  put_head(q, AMQP_FRAME_HEADER, channel, size);
+  put16(q + HEADER_SIZE, AMQP_BASIC_CLASS);
+  put16(q + HEADER_SIZE + 2, 0);
+  put32(q + HEADER_SIZE + 4, (uint32_t)((uint64_t)p->body.n >> 32));
+  put32(q + HEADER_SIZE + 8, (uint32_t)p->body.n);
+  q[HEADER_SIZE + size] = END_MARK;
+  eb_buffer_commit(out, size + EB_FRAME_OVERHEAD);
+  for (size_t at = 0; at < p->body.n;) {
+    size_t part = p->body.n - at < chunk ? p->body.n - at : chunk;
+    q = eb_buffer_reserve(out, part + EB_FRAME_OVERHEAD);
+    if (q == NULL) {
+      eb_buffer_truncate(out, before);
+      return eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
+    }
+    put_head(q, AMQP_FRAME_BODY, channel, part);
+    memcpy(q + HEADER_SIZE, p->body.p + at, part);
+    q[HEADER_SIZE + part] = END_MARK;
+    eb_buffer_commit(out, part + EB_FRAME_OVERHEAD);
+    at += part;
+  }
+  return true;
+}
+
+/* Copying out of rabbitmq-c's structs. */
+
+bool eb_codec_to_bytes (eb_arena *a, amqp_bytes_t from, eb_bytes *to) {
+  char *p = eb_arena_copy(a, from.bytes, from.len);
+  *to = eb_bytes_of(p, from.len);
+  return p != NULL;
+}
+
+static bool to_table (eb_arena *a, const amqp_table_t *from,
+                      const eb_table **to);
+
+static bool to_field (eb_arena *a, const amqp_field_value_t *from,
+                      eb_field *to) {
+  to->kind = EB_FIELD_INT;
+  switch (from->kind) {
+    case AMQP_FIELD_KIND_BOOLEAN:
+      to->kind = EB_FIELD_BOOL;
+      to->as.boolean = from->value.boolean != 0;
+      return true;
+    case AMQP_FIELD_KIND_I8: to->as.integer = from->value.i8; return true;
+    case AMQP_FIELD_KIND_U8: to->as.integer = from->value.u8; return true;
+    case AMQP_FIELD_KIND_I16: to->as.integer = from->value.i16; return true;
+    case AMQP_FIELD_KIND_U16: to->as.integer = from->value.u16; return true;
+    case AMQP_FIELD_KIND_I32: to->as.integer = from->value.i32; return true;
+    case AMQP_FIELD_KIND_U32: to->as.integer = from->value.u32; return true;
+    case AMQP_FIELD_KIND_I64: to->as.integer = from->value.i64; return true;
+    case AMQP_FIELD_KIND_U64:
+      if (from->value.u64 <= INT64_MAX) {
+        to->as.integer = (int64_t)from->value.u64;
+      } else {
+        to->kind = EB_FIELD_DOUBLE;
+        to->as.number = (double)from->value.u64;
+      }
+      return true;
+    case AMQP_FIELD_KIND_TIMESTAMP:
+      to->kind = EB_FIELD_TIMESTAMP;
+      to->as.integer = (int64_t)from->value.u64;
+      return true;
+    case AMQP_FIELD_KIND_F32:
+      to->kind = EB_FIELD_DOUBLE;
+      to->as.number = (double)from->value.f32;
+      return true;
+    case AMQP_FIELD_KIND_F64:
+      to->kind = EB_FIELD_DOUBLE;
+      to->as.number = from->value.f64;
+      return true;
+    case AMQP_FIELD_KIND_DECIMAL: {
+      double v = (double)from->value.decimal.value;
+      for (unsigned i = 0; i < from->value.decimal.decimals; i++) v /= 10;
+      to->kind = EB_FIELD_DOUBLE;
+      to->as.number = v;
+      return true;
+    }
+    case AMQP_FIELD_KIND_UTF8:
+      to->kind = EB_FIELD_STRING;
+      return eb_codec_to_bytes(a, from->value.bytes, &to->as.bytes);
+    case AMQP_FIELD_KIND_BYTES:
+      to->kind = EB_FIELD_BYTES;
+      return eb_codec_to_bytes(a, from->value.bytes, &to->as.bytes);
+    case AMQP_FIELD_KIND_TABLE:
+      to->kind = EB_FIELD_TABLE;
+      return to_table(a, &from->value.table, &to->as.table);
+    case AMQP_FIELD_KIND_ARRAY: {
+      size_t count = (size_t)from->value.array.num_entries;
+      eb_array *array = eb_arena_alloc(a, sizeof *array);
+      if (array == NULL) return false;
+      array->count = count;
+      array->items = eb_arena_alloc(a, count * sizeof *array->items);
+      if (array->items == NULL) return false;
+      for (size_t i = 0; i < count; i++)
+        if (!to_field(a, &from->value.array.entries[i], &array->items[i]))
+          return false;
+      to->kind = EB_FIELD_ARRAY;
+      to->as.array = array;
+      return true;
+    }
+    default:
+      to->kind = EB_FIELD_VOID;
+      return true;
+  }
+}
+
+static bool to_table (eb_arena *a, const amqp_table_t *from,
+                      const eb_table **to) {
+  size_t count = (size_t)from->num_entries;
+  eb_table *t = eb_arena_alloc(a, sizeof *t);
+  if (t == NULL) return false;
+  t->count = count;
+  t->pairs = eb_arena_alloc(a, count * sizeof *t->pairs);
+  if (t->pairs == NULL) return false;
+  for (size_t i = 0; i < count; i++)
+    if (!eb_codec_to_bytes(a, from->entries[i].key, &t->pairs[i].key) ||
+        !to_field(a, &from->entries[i].value, &t->pairs[i].value))
+      return false;
+  *to = t;
+  return true;
+}
+
+bool eb_codec_to_properties (eb_arena *a, const amqp_basic_properties_t *from,
+                             eb_properties *to) {
+  const amqp_flags_t flags = from->_flags;
+#define NAME(field, FLAG)                                     \
+  if ((flags & AMQP_BASIC_##FLAG##_FLAG) &&                   \
+      !eb_codec_to_bytes(a, from->field, &to->field))         \
+    return false;
+  NAME(content_type, CONTENT_TYPE)
+  NAME(content_encoding, CONTENT_ENCODING)
+  NAME(correlation_id, CORRELATION_ID)
+  NAME(reply_to, REPLY_TO)
+  NAME(expiration, EXPIRATION)
+  NAME(message_id, MESSAGE_ID)
+  NAME(type, TYPE)
+  NAME(user_id, USER_ID)
+  NAME(app_id, APP_ID)
+#undef NAME
+  if ((flags & AMQP_BASIC_HEADERS_FLAG) &&
+      !to_table(a, &from->headers, &to->headers))
+    return false;
+  if (flags & AMQP_BASIC_DELIVERY_MODE_FLAG)
+    to->delivery_mode = from->delivery_mode;
+  if (flags & AMQP_BASIC_PRIORITY_FLAG) {
+    to->has_priority = true;
+    to->priority = from->priority;
+  }
+  if (flags & AMQP_BASIC_TIMESTAMP_FLAG) {
+    to->has_timestamp = true;
+    to->timestamp = from->timestamp;
+  }
+  return true;
+}

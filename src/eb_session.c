@@ -1,0 +1,572 @@
+/* eb_session: life, handshake, timers, and the way of a frame. */
+#include "eb_session_priv.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHANNEL_MAX_DEFAULT = 2047, MIN_FRAME = 4096 };
+
+/* Life. */
+
+static const char *keep (eb_session *s, const char *text) {
+  return eb_arena_copy(s->strings, text == NULL ? "" : text,
+                       text == NULL ? 0 : strlen(text));
+}
+
+static bool copy_config (eb_session *s, const eb_session_config *c) {
+  s->config = *c;
+  s->config.vhost = keep(s, c->vhost);
+  s->config.user = keep(s, c->user);
+  s->config.password = keep(s, c->password);
+  s->config.connection_name = keep(s, c->connection_name);
+  if (s->config.frame_max == 0) s->config.frame_max = EB_FRAME_MAX;
+  if (s->config.channel_max == 0) s->config.channel_max = CHANNEL_MAX_DEFAULT;
+  if (s->config.window_count == 0) s->config.window_count = 1;
+  return s->config.vhost && s->config.user && s->config.password &&
+         s->config.connection_name;
+}
+
+eb_session *eb_session_new (const eb_session_config *config) {
+  eb_session *s = calloc(1, sizeof *s);
+  if (s == NULL) return NULL;
+  init_amqp_pool(&s->pool, 4096);
+  eb_buffer_init(&s->in);
+  eb_buffer_init(&s->out);
+  eb_list_init(&s->events);
+  eb_list_init(&s->pub.pending);
+  eb_list_init(&s->rpc.waiting);
+  eb_list_init(&s->rpc.sent);
+  eb_list_init(&s->get.waiting);
+  eb_list_init(&s->get.sent);
+  s->pub.ch.role = ROLE_PUBLISH;
+  s->rpc.ch.role = ROLE_RPC;
+  s->get.ch.role = ROLE_GET;
+  s->pub.expiry = s->rpc.expiry = s->get.expiry = EB_NEVER;
+  s->close_deadline = s->consumers_due = EB_NEVER;
+  s->strings = eb_arena_new(256);
+  if (s->strings == NULL || !copy_config(s, config)) {
+    eb_session_free(s);
+    return NULL;
+  }
+  eb_window_init(&s->pub.window, s->config.window_count);
+  s->frame_max = EB_FRAME_MAX;
+  return s;
+}
+
+void eb_session_free (eb_session *s) {
+  if (s == NULL) return;
+  eb_error why;
+  eb_error_set(&why, EB_ERR_CLOSED, "the bus was closed");
+  eb_session_detach(s, &why, s->now);
+  eb_session_fail(s, &why, s->now);
+  channel_fini(s, &s->pub.ch);
+  channel_fini(s, &s->rpc.ch);
+  channel_fini(s, &s->get.ch);
+  eb_list_free(&s->events);
+  eb_window_fini(&s->pub.window);
+  records_free(s);
+  free(s->channels);
+  eb_buffer_fini(&s->in);
+  eb_buffer_fini(&s->out);
+  empty_amqp_pool(&s->pool);
+  eb_arena_free(s->strings);
+  free(s);
+}
+
+void eb_session_attach (eb_session *s, eb_ms now) {
+  s->now = now;
+  s->phase = EB_PHASE_GREETED;
+  s->failed = s->broken = s->blocked = false;
+  s->frame_max = EB_FRAME_MAX;
+  s->channel_max = 0;
+  s->heartbeat_ms = 0;
+  s->last_read = s->last_write = now;
+  eb_buffer_truncate(&s->in, 0);
+  eb_buffer_truncate(&s->out, 0);
+  if (!eb_codec_put_greeting(&s->out))
+    session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
+}
+
+void eb_session_detach (eb_session *s, const eb_error *why, eb_ms now) {
+  s->now = now;
+  s->trouble = *why;
+  if (s->phase == EB_PHASE_DOWN) return;
+  bool was_up = s->phase >= EB_PHASE_UP;
+  s->phase = EB_PHASE_DOWN;
+  s->blocked = false;
+  eb_buffer_truncate(&s->in, 0);
+  eb_buffer_truncate(&s->out, 0);
+  publisher_detach(s);
+  caller_detach(s, &s->rpc);
+  caller_detach(s, &s->get);
+  consumers_detach(s);
+  s->restoring = 0;
+  if (was_up && !s->closing) eb_session_notice(s, EB_EVENT_DOWN, 0, why);
+}
+
+void eb_session_fail (eb_session *s, const eb_error *why, eb_ms now) {
+  s->now = now;
+  s->failed = true;
+  s->failure = *why;
+  publisher_fail(s, why);
+  caller_fail(s, &s->rpc, why);
+  caller_fail(s, &s->get, why);
+  consumers_fail(s, why);
+}
+
+void eb_session_close (eb_session *s, eb_ms deadline, eb_ms now) {
+  s->now = now;
+  s->closing = true;
+  s->close_deadline = deadline;
+}
+
+/* Nothing that a user waits for is left. */
+static bool quiet (const eb_session *s) {
+  return publisher_idle(s) && s->rpc.waiting.count == 0 &&
+         s->rpc.sent.count == 0 && s->get.waiting.count == 0 &&
+         s->get.sent.count == 0;
+}
+
+bool eb_session_done (const eb_session *s, eb_ms now) {
+  if (!s->closing) return false;
+  if (now >= s->close_deadline) return true;
+  if (s->phase == EB_PHASE_UP || s->phase == EB_PHASE_CLOSING) return false;
+  return quiet(s);
+}
+
+/* Answers and notices. */
+
+void session_answer (eb_session *s, eb_item *item) {
+  eb_list_push(&s->events, item);
+}
+
+void session_answer_all (eb_session *s, eb_list *items, const eb_error *why) {
+  eb_item *item;
+  while ((item = eb_list_pop(items)) != NULL) {
+    eb_item_fail(item, why);
+    session_answer(s, item);
+  }
+}
+
+void eb_session_notice (eb_session *s, eb_event event, uint64_t consumer_id,
+                        const eb_error *why) {
+  eb_notice *n = eb_item_new(EB_ITEM_NOTICE, sizeof *n,
+                             why == NULL ? 0 : sizeof *why);
+  if (n == NULL) return;
+  n->event = event;
+  n->consumer = consumer_id;
+  if (why != NULL) {
+    eb_item_fail(&n->item, why);
+  }
+  session_answer(s, &n->item);
+}
+
+void eb_session_take (eb_session *s, eb_list *to) {
+  eb_list_append(to, &s->events);
+}
+
+bool session_break (eb_session *s, const eb_error *why) {
+  if (!s->broken) s->breakage = *why;
+  s->broken = true;
+  return false;
+}
+
+bool session_breakf (eb_session *s, eb_code code, const char *fmt, ...) {
+  eb_error err;
+  va_list ap;
+  va_start(ap, fmt);
+  eb_error_setv(&err, code, fmt, ap);
+  va_end(ap);
+  return session_break(s, &err);
+}
+
+bool session_send (eb_session *s, uint16_t ch, amqp_method_number_t id,
+                   void *decoded, size_t size_hint) {
+  eb_error err;
+  if (eb_codec_put_method(&s->out, ch, id, decoded, size_hint, &err))
+    return true;
+  return session_break(s, &err);
+}
+
+void eb_session_submit (eb_session *s, eb_item *item, eb_ms now) {
+  s->now = now;
+  if (item->kind == EB_ITEM_DELIVERY) {
+    eb_delivery *d = (eb_delivery *)item;
+    channel *ch = channel_find(s, d->channel);
+    if (ch == NULL || ch->epoch != d->epoch || s->phase != EB_PHASE_UP)
+      s->stats.stale++;
+    else
+      channel_settle(s, ch, d);
+    eb_item_free(item);
+    return;
+  }
+  if (s->failed || s->closing) {
+    if (s->failed)
+      eb_item_fail(item, &s->failure);
+    else
+      eb_item_failf(item, EB_ERR_CLOSED, "the bus is closing");
+    session_answer(s, item);
+    return;
+  }
+  switch (item->kind) {
+    case EB_ITEM_PUBLISH: publisher_submit(s, (eb_publish *)item); break;
+    case EB_ITEM_RPC: caller_submit(s, (eb_rpc *)item); break;
+    case EB_ITEM_SUBSCRIBE: consumer_submit(s, (eb_subscribe *)item); break;
+    case EB_ITEM_CANCEL: consumer_cancel(s, (eb_cancel *)item); break;
+    default: eb_item_free(item); break;
+  }
+}
+
+/* Handshake: AMQP 0-9-1 section 2.2.4. */
+
+static bool has_word (amqp_bytes_t text, const char *word) {
+  const char *p = text.bytes;
+  size_t n = strlen(word);
+  for (size_t i = 0; i + n <= text.len; i++) {
+    if (memcmp(p + i, word, n) != 0) continue;
+    if ((i == 0 || p[i - 1] == ' ') && (i + n == text.len || p[i + n] == ' '))
+      return true;
+  }
+  return false;
+}
+
+static amqp_table_entry_t entry (const char *key, int kind) {
+  amqp_table_entry_t e;
+  memset(&e, 0, sizeof e);
+  e.key = eb_codec_cstring(key);
+  e.value.kind = (uint8_t)kind;
+  return e;
+}
+
+static amqp_table_entry_t text_entry (const char *key, const char *text) {
+  amqp_table_entry_t e = entry(key, AMQP_FIELD_KIND_UTF8);
+  e.value.value.bytes = eb_codec_cstring(text);
+  return e;
+}
+
+static bool on_start (eb_session *s, const amqp_connection_start_t *m) {
+  static const char *const capabilities[] = {
+      "authentication_failure_close", "exchange_exchange_bindings",
+      "consumer_cancel_notify",       "connection.blocked",
+      "basic.nack",                   "publisher_confirms"};
+  enum { CAPABILITIES = sizeof capabilities / sizeof *capabilities };
+  const eb_session_config *c = &s->config;
+  const char *mechanism = c->auth == EB_AUTH_EXTERNAL ? "EXTERNAL" : "PLAIN";
+  if (m->version_major != 0 || m->version_minor != 9)
+    return session_breakf(s, EB_ERR_PROTOCOL, "the server speaks AMQP %u-%u",
+                          m->version_major, m->version_minor);
+  if (!has_word(m->mechanisms, mechanism))
+    return session_breakf(
+        s, EB_ERR_REFUSED, "the broker does not offer %s, only: %.*s", mechanism,
+        (int)(m->mechanisms.len < 100 ? m->mechanisms.len : 100),
+        (const char *)m->mechanisms.bytes);
+  amqp_table_entry_t able[CAPABILITIES];
+  for (int i = 0; i < CAPABILITIES; i++) {
+    able[i] = entry(capabilities[i], AMQP_FIELD_KIND_BOOLEAN);
+    able[i].value.value.boolean = 1;
+  }
+  amqp_table_entry_t props[] = {
+      text_entry("product", "eventbus"), text_entry("platform", "Lua"),
+      text_entry("version", "1.0.0"),
+      text_entry("connection_name", c->connection_name),
+      entry("capabilities", AMQP_FIELD_KIND_TABLE)};
+  props[4].value.value.table.num_entries = CAPABILITIES;
+  props[4].value.value.table.entries = able;
+  amqp_connection_start_ok_t ok;
+  memset(&ok, 0, sizeof ok);
+  ok.client_properties.num_entries = (int)(sizeof props / sizeof *props);
+  ok.client_properties.entries = props;
+  ok.mechanism = eb_codec_cstring(mechanism);
+  ok.locale = eb_codec_cstring("en_US");
+  size_t user = strlen(c->user), password = strlen(c->password);
+  if (c->auth == EB_AUTH_PLAIN) {  /* RFC 4616: NUL user NUL password */
+    char *response = amqp_pool_alloc(&s->pool, user + password + 2);
+    if (response == NULL)
+      return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
+    response[0] = '\0';
+    memcpy(response + 1, c->user, user);
+    response[user + 1] = '\0';
+    memcpy(response + user + 2, c->password, password);
+    ok.response = eb_codec_bytes(eb_bytes_of(response, user + password + 2));
+  }
+  s->phase = EB_PHASE_TUNING;
+  return session_send(s, 0, AMQP_CONNECTION_START_OK_METHOD, &ok,
+                      user + password + strlen(c->connection_name));
+}
+
+/* The smaller one, where 0 means no limit. */
+static size_t agree (size_t ours, size_t theirs) {
+  if (ours == 0 || theirs == 0) return ours > theirs ? ours : theirs;
+  return ours < theirs ? ours : theirs;
+}
+
+static bool on_tune (eb_session *s, const amqp_connection_tune_t *m) {
+  const eb_session_config *c = &s->config;
+  s->frame_max = agree(c->frame_max, m->frame_max);
+  s->channel_max = (unsigned)agree(c->channel_max, m->channel_max);
+  if (s->channel_max > UINT16_MAX) s->channel_max = UINT16_MAX;
+  if (s->frame_max < MIN_FRAME)
+    return session_breakf(s, EB_ERR_PROTOCOL,
+                          "the broker wants frames of %zu bytes; AMQP's least "
+                          "is %d", s->frame_max, MIN_FRAME);
+  amqp_connection_tune_ok_t ok;
+  ok.channel_max = (uint16_t)s->channel_max;
+  ok.frame_max = (uint32_t)s->frame_max;
+  ok.heartbeat = (uint16_t)(c->heartbeat_s == 0
+                                ? 0
+                                : agree(c->heartbeat_s, m->heartbeat));
+  s->heartbeat_ms = (int64_t)ok.heartbeat * 1000;
+  amqp_connection_open_t open;
+  memset(&open, 0, sizeof open);
+  open.virtual_host = eb_codec_cstring(c->vhost);
+  s->phase = EB_PHASE_OPENING;
+  return session_send(s, 0, AMQP_CONNECTION_TUNE_OK_METHOD, &ok, 0) &&
+         session_send(s, 0, AMQP_CONNECTION_OPEN_METHOD, &open, 0);
+}
+
+static bool on_open_ok (eb_session *s) {
+  s->phase = EB_PHASE_UP;
+  s->ever_up = true;
+  eb_error_clear(&s->trouble);
+  s->stats.connections++;
+  s->consumers_due = s->now;
+  eb_session_notice(s, EB_EVENT_UP, 0, NULL);
+  return records_restore(s);
+}
+
+static bool contains (amqp_bytes_t text, const char *word) {
+  size_t n = strlen(word);
+  for (size_t i = 0; i + n <= text.len; i++)
+    if (memcmp((const char *)text.bytes + i, word, n) == 0) return true;
+  return false;
+}
+
+/* RabbitMQ answers a wrong vhost, one without permission and one that is not
+** up yet with the same 530; only its text tells which. */
+static eb_code close_code (const eb_session *s,
+                           const amqp_connection_close_t *m) {
+  if (contains(m->reply_text, "is down")) return EB_ERR_CONNECTION;
+  if (s->phase == EB_PHASE_OPENING && m->reply_code == 530) {
+    if (contains(m->reply_text, "not found")) return EB_ERR_NOT_FOUND;
+    if (contains(m->reply_text, "refused")) return EB_ERR_REFUSED;
+  }
+  return eb_code_of_reply(m->reply_code);
+}
+
+static bool on_close (eb_session *s, const amqp_connection_close_t *m) {
+  eb_error err;
+  eb_error_set(&err, close_code(s, m), "%.*s", (int)m->reply_text.len,
+               (const char *)m->reply_text.bytes);
+  err.reply_code = m->reply_code;
+  amqp_connection_close_ok_t ok;
+  memset(&ok, 0, sizeof ok);
+  session_send(s, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok, 0);
+  return session_break(s, &err);
+}
+
+static bool on_blocked (eb_session *s, const amqp_connection_blocked_t *m) {
+  eb_error why;
+  eb_error_set(&why, EB_ERR_BLOCKED, "the broker blocked publishing: %.*s",
+               (int)m->reason.len, (const char *)m->reason.bytes);
+  s->blocked = true;
+  eb_session_notice(s, EB_EVENT_BLOCKED, 0, &why);
+  return true;
+}
+
+static bool connection_method (eb_session *s, amqp_method_t *m) {
+  eb_phase p = s->phase;
+  switch (m->id) {
+    case AMQP_CONNECTION_CLOSE_METHOD: return on_close(s, m->decoded);
+    case AMQP_CONNECTION_START_METHOD:
+      if (p == EB_PHASE_GREETED) return on_start(s, m->decoded);
+      break;
+    case AMQP_CONNECTION_TUNE_METHOD:
+      if (p == EB_PHASE_TUNING) return on_tune(s, m->decoded);
+      break;
+    case AMQP_CONNECTION_OPEN_OK_METHOD:
+      if (p == EB_PHASE_OPENING) return on_open_ok(s);
+      break;
+    case AMQP_CONNECTION_CLOSE_OK_METHOD:
+      if (p != EB_PHASE_CLOSING) break;
+      return session_breakf(s, EB_ERR_CLOSED, "closed");
+    case AMQP_CONNECTION_BLOCKED_METHOD:
+      if (p >= EB_PHASE_UP) return on_blocked(s, m->decoded);
+      break;
+    case AMQP_CONNECTION_UNBLOCKED_METHOD:
+      if (p < EB_PHASE_UP) break;
+      s->blocked = false;
+      eb_session_notice(s, EB_EVENT_UNBLOCKED, 0, NULL);
+      return true;
+    default: break;
+  }
+  const char *name = amqp_method_name(m->id);
+  return session_breakf(s, EB_ERR_PROTOCOL, "%s at the wrong time",
+                        name != NULL ? name : "an unknown method");
+}
+
+/* The way of a frame. */
+
+static bool on_frame (eb_session *s, const eb_frame *f) {
+  eb_error err;
+  if (f->type == AMQP_FRAME_HEARTBEAT) return true;
+  if (f->channel == 0) {
+    amqp_method_t m;
+    if (f->type != AMQP_FRAME_METHOD)
+      return session_breakf(s, EB_ERR_PROTOCOL, "content on channel 0");
+    if (!eb_codec_method(&s->pool, f, &m, &err)) return session_break(s, &err);
+    return connection_method(s, &m);
+  }
+  channel *ch = channel_find(s, f->channel);
+  if (ch == NULL || s->phase < EB_PHASE_UP)
+    return session_breakf(s, EB_ERR_PROTOCOL,
+                          "a frame on channel %u, which is not open",
+                          f->channel);
+  if (f->type == AMQP_FRAME_METHOD) {
+    amqp_method_t m;
+    if (!eb_codec_method(&s->pool, f, &m, &err)) return session_break(s, &err);
+    return channel_method(s, ch, &m);
+  }
+  return f->type == AMQP_FRAME_HEADER ? channel_header(s, ch, f)
+                                      : channel_body(s, ch, f);
+}
+
+/* Frames of n bytes, as far as they are whole; *used tells how far. */
+static bool read_frames (eb_session *s, const uint8_t *p, size_t n,
+                         size_t *used) {
+  eb_error err;
+  *used = 0;
+  while (*used < n) {
+    eb_frame frame;
+    size_t size;
+    eb_cut cut = eb_codec_cut(p + *used, n - *used, s->frame_max, &frame, &size,
+                              &err);
+    if (cut == EB_CUT_MORE) return true;
+    if (cut == EB_CUT_BAD) return session_break(s, &err);
+    bool ok = on_frame(s, &frame);
+    recycle_amqp_pool(&s->pool);
+    if (!ok) return false;
+    *used += size;
+  }
+  return true;
+}
+
+bool eb_session_feed (eb_session *s, const void *p, size_t n, eb_ms now,
+                      eb_error *err) {
+  size_t used = 0;
+  s->now = now;
+  s->last_read = now;
+  bool ok = !s->broken && s->phase != EB_PHASE_DOWN;
+  if (ok && eb_buffer_size(&s->in) == 0) {  /* the rule: no copy */
+    ok = read_frames(s, p, n, &used);
+    if (ok && !eb_buffer_append(&s->in, (const uint8_t *)p + used, n - used))
+      ok = session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
+  } else if (ok) {
+    if (!eb_buffer_append(&s->in, p, n))
+      ok = session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
+    if (ok) {
+      ok = read_frames(s, eb_buffer_bytes(&s->in), eb_buffer_size(&s->in),
+                       &used);
+      eb_buffer_consume(&s->in, used);
+    }
+  }
+  if (s->broken) *err = s->breakage;
+  return ok && !s->broken;
+}
+
+eb_buffer *eb_session_output (eb_session *s) {
+  return &s->out;
+}
+
+void eb_session_wrote (eb_session *s, eb_ms now) {
+  s->last_write = now;
+}
+
+/* Timers. */
+
+static bool heartbeats (eb_session *s) {
+  if (s->heartbeat_ms == 0 || s->phase == EB_PHASE_DOWN) return true;
+  if (s->now - s->last_read >= 2 * s->heartbeat_ms)
+    return session_breakf(s, EB_ERR_CONNECTION,
+                          "the broker was silent for %lld s (heartbeat %lld s)",
+                          (long long)((s->now - s->last_read) / 1000),
+                          (long long)(s->heartbeat_ms / 1000));
+  if (s->now - s->last_write >= s->heartbeat_ms / 2 &&
+      eb_buffer_size(&s->out) == 0 && !eb_codec_put_heartbeat(&s->out))
+    return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
+  return true;
+}
+
+static bool say_goodbye (eb_session *s) {
+  amqp_connection_close_t m;
+  memset(&m, 0, sizeof m);
+  m.reply_code = 200;
+  m.reply_text = eb_codec_cstring("bye");
+  s->phase = EB_PHASE_CLOSING;
+  return session_send(s, 0, AMQP_CONNECTION_CLOSE_METHOD, &m, 0);
+}
+
+static bool pump (eb_session *s) {
+  bool ok = publisher_pump(s) && caller_pump(s, &s->rpc) &&
+            caller_pump(s, &s->get) && consumers_pump(s) &&
+            channels_flush_acks(s, s->closing);
+  if (ok && s->closing && quiet(s)) ok = say_goodbye(s);
+  return ok;
+}
+
+bool eb_session_tick (eb_session *s, eb_ms now, eb_error *err) {
+  s->now = now;
+  publisher_expire(s);
+  caller_expire(s, &s->rpc);
+  caller_expire(s, &s->get);
+  bool ok = !s->broken;
+  if (ok && s->phase == EB_PHASE_UP)
+    ok = pump(s);
+  else if (ok)
+    consumers_pump(s);
+  if (ok) ok = heartbeats(s);
+  recycle_amqp_pool(&s->pool);
+  if (s->broken) *err = s->breakage;
+  return ok && !s->broken;
+}
+
+eb_ms eb_session_deadline (const eb_session *s) {
+  eb_ms t = eb_ms_min(publisher_deadline(s), caller_deadline(&s->rpc));
+  t = eb_ms_min(t, caller_deadline(&s->get));
+  t = eb_ms_min(t, s->consumers_due);
+  if (s->closing) t = eb_ms_min(t, s->close_deadline);
+  if (s->phase == EB_PHASE_DOWN) return t;
+  t = eb_ms_min(t, channels_ack_deadline(s));
+  if (s->heartbeat_ms > 0) {
+    t = eb_ms_min(t, eb_ms_after(s->last_read, 2 * s->heartbeat_ms));
+    if (eb_buffer_size(&s->out) == 0)
+      t = eb_ms_min(t, eb_ms_after(s->last_write, s->heartbeat_ms / 2));
+  }
+  return t;
+}
+
+bool eb_session_check_publish (const eb_publish *op, size_t frame_max,
+                               eb_error *err) {
+  return eb_codec_check_publish(op, frame_max == 0 ? EB_FRAME_MAX : frame_max,
+                                err);
+}
+
+eb_phase eb_session_phase (const eb_session *s) {
+  return s->phase;
+}
+
+bool eb_session_ever_up (const eb_session *s) {
+  return s->ever_up;
+}
+
+void eb_session_get_stats (const eb_session *s, eb_session_stats *to) {
+  *to = s->stats;
+  to->pending = s->pub.pending.count;
+  to->unconfirmed = s->pub.window.live;
+  to->blocked = s->blocked;
+  to->phase = s->phase;
+  for (const consumer *c = s->consumers; c != NULL; c = c->next) {
+    to->consumers++;
+    to->unsettled += eb_acks_unsettled(&c->ch.acks);
+  }
+}

@@ -1,0 +1,285 @@
+/* eb_session_publish: the publishing channel.
+**
+** A publish waits in 'pending', is sent while the window has room, and is
+** answered by its confirm. When the channel or the connection is lost, what was
+** in flight goes back to the front of 'pending', in order, and is sent again.
+**
+** A channel error does not say which publish caused it. If only one was in
+** flight it was that one; otherwise all are sent again one at a time ('solo'),
+** until the guilty one is alone with the error.
+*/
+#include "eb_session_priv.h"
+
+#include <string.h>
+
+enum { REOPEN_DELAY_MS = 1000 };
+
+static bool open_channel (eb_session *s, publisher *p) {
+  amqp_confirm_select_t m;
+  memset(&m, 0, sizeof m);
+  return channel_open(s, &p->ch) &&
+         session_send(s, p->ch.number, AMQP_CONFIRM_SELECT_METHOD, &m, 0);
+}
+
+void publisher_submit (eb_session *s, eb_publish *op) {
+  publisher *p = &s->pub;
+  op->returned = false;
+  eb_list_push(&p->pending, &op->item);
+  p->expiry = eb_ms_min(p->expiry, op->item.deadline);
+}
+
+static void answer_failed (eb_session *s, eb_publish *op, const eb_error *why) {
+  eb_item_fail(&op->item, why);
+  session_answer(s, &op->item);
+}
+
+/* Encodes the first pending publish. False: the session is broken. */
+static bool send_first (eb_session *s, publisher *p) {
+  eb_publish *op = (eb_publish *)p->pending.first;
+  eb_error err;
+  if (!eb_window_reserve(&p->window))
+    return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
+  bool ok = (s->frame_max >= EB_FRAME_MAX ||
+             eb_codec_check_publish(op, s->frame_max, &err)) &&
+            eb_codec_put_publish(&s->out, &s->pool, p->ch.number, op,
+                                 s->frame_max, &err);
+  recycle_amqp_pool(&s->pool);
+  if (!ok && err.code == EB_ERR_NO_MEMORY) return session_break(s, &err);
+  eb_list_pop(&p->pending);
+  if (!ok) {
+    answer_failed(s, op, &err);
+    return true;
+  }
+  eb_window_push(&p->window, op);
+  s->stats.published++;
+  if (p->solo > 0) p->solo--;
+  return true;
+}
+
+static bool may_send (const eb_session *s, const publisher *p) {
+  if (p->pending.count == 0 || s->blocked) return false;
+  if (p->solo > 0 && p->window.count > 0) return false;
+  return !eb_window_full(&p->window) &&
+         p->window.bytes < s->config.window_bytes &&
+         eb_buffer_size(&s->out) < OUT_SOFT_LIMIT;
+}
+
+bool publisher_pump (eb_session *s) {
+  publisher *p = &s->pub;
+  if (p->pending.count == 0) return true;
+  if (p->ch.state == CHAN_CLOSED)
+    return s->now < p->retry_at ? true : open_channel(s, p);
+  if (p->ch.state != CHAN_OPEN) return true;
+  while (may_send(s, p))
+    if (!send_first(s, p)) return false;
+  return true;
+}
+
+/* Confirms. */
+
+static void answer_confirmed (eb_session *s, eb_publish *op, bool nacked) {
+  if (op == NULL) return;
+  if (nacked) {
+    s->stats.nacked++;
+    eb_item_failf(&op->item, EB_ERR_NACKED,
+                  "the broker refused to take responsibility (nack)");
+  } else if (op->returned) {
+    s->stats.returned++;
+    eb_item_failf(&op->item, EB_ERR_RETURNED,
+                  "no queue of exchange '%.*s' is bound for '%.*s'",
+                  (int)op->exchange.n, op->exchange.p,
+                  (int)op->routing_key.n, op->routing_key.p);
+    if (op->item.error != NULL) op->item.error->reply_code = op->reply_code;
+  } else {
+    s->stats.confirmed++;
+  }
+  session_answer(s, &op->item);
+}
+
+static bool on_confirm (eb_session *s, uint64_t tag, bool multiple,
+                        bool nacked) {
+  eb_window *w = &s->pub.window;
+  eb_publish *op;
+  if (multiple) {
+    if (tag == 0) tag = UINT64_MAX;
+    while (eb_window_take_upto(w, tag, &op)) answer_confirmed(s, op, nacked);
+    return true;
+  }
+  if (eb_window_take(w, tag, &op) == EB_TAG_UNKNOWN)
+    return session_breakf(s, EB_ERR_PROTOCOL,
+                          "a confirm of %llu, which was never published",
+                          (unsigned long long)tag);
+  answer_confirmed(s, op, nacked);
+  return true;
+}
+
+static bool on_return (eb_session *s, const amqp_basic_return_t *m) {
+  eb_delivery *d = eb_item_new(EB_ITEM_DELIVERY, sizeof *d, 512);
+  if (d == NULL)
+    return session_breakf(s, EB_ERR_NO_MEMORY, "no memory for a return");
+  s->pub.ch.return_code = m->reply_code;
+  channel_expect(&s->pub.ch, CONTENT_RETURN, d);
+  return true;
+}
+
+void publisher_returned (eb_session *s, const eb_delivery *d, int code) {
+  eb_publish *op = eb_window_find(&s->pub.window, d->properties.message_id);
+  if (op == NULL) return;  /* it timed out meanwhile */
+  op->returned = true;
+  op->reply_code = code;
+}
+
+bool publisher_method (eb_session *s, amqp_method_t *m) {
+  publisher *p = &s->pub;
+  switch (m->id) {
+    case AMQP_CHANNEL_OPEN_OK_METHOD: return true;
+    case AMQP_CONFIRM_SELECT_OK_METHOD:
+      p->ch.state = CHAN_OPEN;
+      return true;
+    case AMQP_BASIC_ACK_METHOD: {
+      const amqp_basic_ack_t *ack = m->decoded;
+      return on_confirm(s, ack->delivery_tag, ack->multiple != 0, false);
+    }
+    case AMQP_BASIC_NACK_METHOD: {
+      const amqp_basic_nack_t *nack = m->decoded;
+      return on_confirm(s, nack->delivery_tag, nack->multiple != 0, true);
+    }
+    case AMQP_BASIC_RETURN_METHOD: return on_return(s, m->decoded);
+    case AMQP_CHANNEL_FLOW_METHOD: {  /* RabbitMQ never sends it */
+      const amqp_channel_flow_t *flow = m->decoded;
+      amqp_channel_flow_ok_t ok;
+      ok.active = flow->active;
+      return session_send(s, p->ch.number, AMQP_CHANNEL_FLOW_OK_METHOD, &ok, 0);
+    }
+    default:
+      return session_breakf(s, EB_ERR_PROTOCOL,
+                            "%s on the publishing channel",
+                            amqp_method_name(m->id));
+  }
+}
+
+/* Losses. */
+
+static void send_again (eb_session *s, eb_list *flight) {
+  for (eb_item *i = flight->first; i != NULL; i = i->next)
+    ((eb_publish *)i)->returned = false;
+  s->stats.resent += flight->count;
+  eb_list_prepend(&s->pub.pending, flight);
+}
+
+static void lose (eb_session *s, eb_list *flight, const eb_error *why) {
+  eb_item *item;
+  while ((item = eb_list_pop(flight)) != NULL) {
+    eb_item_failf(item, EB_ERR_UNKNOWN,
+                  "sent, not confirmed, and not sent again: %s", why->message);
+    session_answer(s, item);
+  }
+}
+
+void publisher_closed (eb_session *s, const eb_error *why) {
+  publisher *p = &s->pub;
+  eb_list flight;
+  eb_list_init(&flight);
+  eb_window_reset(&p->window, &flight);
+  if (flight.count == 1) {
+    answer_failed(s, (eb_publish *)eb_list_pop(&flight), why);
+  } else if (flight.count == 0) {
+    p->retry_at = eb_ms_after(s->now, REOPEN_DELAY_MS);
+  } else if (s->config.resend) {
+    if (p->solo < flight.count) p->solo = flight.count;
+    send_again(s, &flight);
+  } else {
+    lose(s, &flight, why);
+  }
+}
+
+void publisher_detach (eb_session *s) {
+  publisher *p = &s->pub;
+  eb_list flight;
+  eb_list_init(&flight);
+  channel_forget(s, &p->ch);
+  p->retry_at = 0;
+  eb_window_reset(&p->window, &flight);
+  if (s->config.resend)
+    send_again(s, &flight);
+  else
+    lose(s, &flight, &s->trouble);
+}
+
+void publisher_fail (eb_session *s, const eb_error *why) {
+  eb_list flight;
+  eb_list_init(&flight);
+  eb_window_reset(&s->pub.window, &flight);
+  eb_error unknown;
+  eb_error_set(&unknown, EB_ERR_UNKNOWN,
+               "sent and not confirmed when the bus ended: %s", why->message);
+  session_answer_all(s, &flight, &unknown);
+  session_answer_all(s, &s->pub.pending, why);
+  s->pub.expiry = EB_NEVER;
+}
+
+/* Deadlines. */
+
+static bool expired (const eb_item *item, void *now) {
+  return item->deadline <= *(const eb_ms *)now;
+}
+
+static bool publish_expired (const eb_publish *op, void *now) {
+  return expired(&op->item, now);
+}
+
+static eb_ms earliest (const eb_item *item, eb_ms t) {
+  for (; item != NULL; item = item->next) t = eb_ms_min(t, item->deadline);
+  return t;
+}
+
+/* Why a publish was not confirmed in time, in the words that help most. */
+static void explain (const eb_session *s, bool sent, eb_error *why) {
+  if (s->blocked)
+    eb_error_set(why, EB_ERR_BLOCKED,
+                 "the broker has blocked publishing (memory or disk alarm)");
+  else if (s->phase == EB_PHASE_DOWN && s->trouble.code != EB_OK)
+    eb_error_set(why, EB_ERR_TIMEOUT, "no connection in time: %s",
+                 s->trouble.message);
+  else
+    eb_error_set(why, EB_ERR_TIMEOUT, sent ? "not confirmed in time"
+                                           : "not sent in time");
+}
+
+static void expire (eb_session *s, eb_list *late, bool sent) {
+  eb_error why;
+  explain(s, sent, &why);
+  session_answer_all(s, late, &why);
+}
+
+static eb_ms window_earliest (const eb_window *w, eb_ms t) {
+  for (uint64_t tag = w->base; tag < w->base + w->count; tag++) {
+    const eb_publish *op = w->slots[tag & (w->size - 1)];
+    if (op != NULL) t = eb_ms_min(t, op->item.deadline);
+  }
+  return t;
+}
+
+void publisher_expire (eb_session *s) {
+  publisher *p = &s->pub;
+  if (s->now < p->expiry) return;
+  eb_list late;
+  eb_list_init(&late);
+  eb_list_split(&p->pending, &late, expired, &s->now);
+  expire(s, &late, false);
+  eb_window_abandon(&p->window, publish_expired, &s->now, &late);
+  expire(s, &late, true);
+  p->expiry = window_earliest(&p->window, earliest(p->pending.first, EB_NEVER));
+}
+
+eb_ms publisher_deadline (const eb_session *s) {
+  const publisher *p = &s->pub;
+  if (p->pending.count > 0 && p->ch.state == CHAN_CLOSED &&
+      s->phase == EB_PHASE_UP)
+    return eb_ms_min(p->expiry, p->retry_at);
+  return p->expiry;
+}
+
+bool publisher_idle (const eb_session *s) {
+  return s->pub.pending.count == 0 && s->pub.window.live == 0;
+}

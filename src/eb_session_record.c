@@ -1,0 +1,171 @@
+/* eb_session_record: what was declared, to declare it again.
+**
+** A declaration that the broker accepted is kept until it is deleted or unbound
+** through this session. After a reconnect, and before a consumer returns to a
+** queue that vanished, all of it is declared again, in the order it was first
+** declared: it costs a round trip and changes nothing that is there.
+*/
+#include "eb_session_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool same_binding (const eb_rpc *a, const eb_rpc *b) {
+  return eb_bytes_equal(a->name, b->name) &&
+         eb_bytes_equal(a->source, b->source) &&
+         eb_bytes_equal(a->routing_key, b->routing_key);
+}
+
+static bool is_binding (const eb_rpc *c) {
+  return c->method == EB_QUEUE_BIND || c->method == EB_EXCHANGE_BIND;
+}
+
+static void drop (record **at) {
+  record *r = *at;
+  *at = r->next;
+  eb_item_free(&r->call->item);
+  free(r);
+}
+
+/* What 'call' takes back. */
+static bool takes_back (const eb_rpc *call, const eb_rpc *old) {
+  switch (call->method) {
+    case EB_QUEUE_UNBIND:
+      return old->method == EB_QUEUE_BIND && same_binding(call, old);
+    case EB_EXCHANGE_UNBIND:
+      return old->method == EB_EXCHANGE_BIND && same_binding(call, old);
+    case EB_QUEUE_DELETE:
+      return (old->method == EB_QUEUE_DECLARE ||
+              old->method == EB_QUEUE_BIND) &&
+             eb_bytes_equal(call->name, old->name);
+    case EB_EXCHANGE_DELETE:
+      if (old->method == EB_QUEUE_BIND)
+        return eb_bytes_equal(call->name, old->source);
+      if (old->method == EB_EXCHANGE_BIND)
+        return eb_bytes_equal(call->name, old->source) ||
+               eb_bytes_equal(call->name, old->name);
+      return old->method == EB_EXCHANGE_DECLARE &&
+             eb_bytes_equal(call->name, old->name);
+    default:
+      return false;
+  }
+}
+
+static bool same_thing (const eb_rpc *a, const eb_rpc *b) {
+  if (a->method != b->method) return false;
+  return is_binding(a) ? same_binding(a, b) && a->arguments == NULL &&
+                             b->arguments == NULL
+                       : eb_bytes_equal(a->name, b->name);
+}
+
+static bool copy_name (eb_arena *a, eb_bytes from, eb_bytes *to) {
+  *to = from;
+  if (from.p == NULL) return true;
+  to->p = eb_arena_copy(a, from.p, from.n);
+  return to->p != NULL;
+}
+
+static eb_rpc *copy_call (const eb_rpc *c) {
+  eb_rpc *n = eb_item_new(EB_ITEM_RPC, sizeof *n,
+                          c->name.n + c->source.n + c->routing_key.n + 128);
+  if (n == NULL) return NULL;
+  eb_arena *a = n->item.arena;
+  n->method = c->method;
+  n->flags = c->flags;
+  n->record = n->internal = true;
+  n->arguments = NULL;
+  if (copy_name(a, c->name, &n->name) && copy_name(a, c->source, &n->source) &&
+      copy_name(a, c->routing_key, &n->routing_key) &&
+      copy_name(a, c->type, &n->type) &&
+      (c->arguments == NULL ||
+       (n->arguments = eb_table_copy(a, c->arguments)) != NULL))
+    return n;
+  eb_item_free(&n->item);
+  return NULL;
+}
+
+static void set_actual (record *r, const eb_rpc *call) {
+  size_t n = call->answer_name.n <= EB_SHORTSTR_MAX ? call->answer_name.n : 0;
+  if (n > 0) memcpy(r->actual, call->answer_name.p, n);
+  r->actual[n] = '\0';
+}
+
+/* A queue declared without a name gets one from the broker: users go on with
+** the first one they were told, the record maps it to the present one. */
+static record *record_of_queue (eb_session *s, eb_bytes name) {
+  for (record *r = s->records; r != NULL; r = r->next)
+    if (r->call->method == EB_QUEUE_DECLARE &&
+        eb_bytes_equal(r->call->answer_name, name))
+      return r;
+  return NULL;
+}
+
+eb_bytes records_name (const eb_session *s, eb_bytes queue) {
+  for (const record *r = s->records; r != NULL; r = r->next)
+    if (r->call->method == EB_QUEUE_DECLARE && r->call->name.n == 0 &&
+        eb_bytes_equal(r->call->answer_name, queue))
+      return eb_bytes_of(r->actual, strlen(r->actual));
+  return queue;
+}
+
+static void remember (eb_session *s, const eb_rpc *call) {
+  record **at = &s->records;
+  bool named = call->method != EB_QUEUE_DECLARE || call->name.n > 0;
+  for (; *at != NULL; at = &(*at)->next)
+    if (named && same_thing((*at)->call, call)) return;
+  record *r = calloc(1, sizeof *r);
+  if (r == NULL) return;
+  r->call = copy_call(call);
+  if (r->call == NULL ||
+      !copy_name(r->call->item.arena, call->answer_name,
+                 &r->call->answer_name)) {
+    if (r->call != NULL) eb_item_free(&r->call->item);
+    free(r);
+    return;
+  }
+  set_actual(r, call);
+  *at = r;
+}
+
+void record_answered (eb_session *s, const eb_rpc *call) {
+  switch (call->method) {
+    case EB_EXCHANGE_DECLARE: case EB_QUEUE_DECLARE:
+    case EB_EXCHANGE_BIND: case EB_QUEUE_BIND:
+      if (call->internal) {
+        record *r = record_of_queue(s, call->routing_key);
+        if (call->method == EB_QUEUE_DECLARE && r != NULL) set_actual(r, call);
+      } else if ((call->flags & EB_PASSIVE) == 0) {
+        remember(s, call);
+      }
+      break;
+    default:
+      for (record **at = &s->records; *at != NULL;)
+        if (takes_back(call, (*at)->call))
+          drop(at);
+        else
+          at = &(*at)->next;
+      break;
+  }
+}
+
+bool records_restore (eb_session *s) {
+  eb_list calls;
+  eb_list_init(&calls);
+  for (record *r = s->records; r != NULL; r = r->next) {
+    eb_rpc *c = copy_call(r->call);
+    if (c == NULL) {
+      eb_list_free(&calls);
+      return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
+    }
+    /* A nameless queue is found again by the name users know it by. */
+    if (c->method == EB_QUEUE_DECLARE) c->routing_key = r->call->answer_name;
+    eb_list_push(&calls, &c->item);
+  }
+  s->restoring += calls.count;
+  eb_list_prepend(&s->rpc.waiting, &calls);
+  return true;
+}
+
+void records_free (eb_session *s) {
+  while (s->records != NULL) drop(&s->records);
+}
