@@ -1,0 +1,187 @@
+/* eb_bus: see eb_bus.h. */
+#include "eb_bus.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct eb_bus {
+  eb_url url;
+  eb_inbox inbox;
+  bool has_inbox;
+  eb_io *sides[2];
+  bool ended[2];
+  bool closing;
+  pid_t owner;
+  uint64_t next_id;
+  size_t count;        /* operations under way, answers not taken included */
+  size_t bytes;
+  size_t max_count;
+  size_t max_bytes;
+  eb_list taken;       /* from the inbox, not given to the caller yet */
+};
+
+eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
+  eb_bus *b = calloc(1, sizeof *b);
+  if (b == NULL) {
+    eb_url_fini(url);
+    eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for a bus");
+    return NULL;
+  }
+  b->url = *url;
+  *url = (eb_url){0};
+  b->owner = getpid();
+  b->max_count = config->outbox_count;
+  b->max_bytes = config->outbox_bytes;
+  b->has_inbox = eb_inbox_init(&b->inbox);
+  if (!b->has_inbox) {
+    eb_error_set(err, EB_ERR_NO_MEMORY, "no file descriptor for a wake-up");
+    eb_bus_free(b);
+    return NULL;
+  }
+  for (unsigned side = 0; side < 2; side++) {
+    eb_io_config c = config->io;
+    c.url = &b->url;
+    c.id = side;
+    c.session.seed += side;
+    b->sides[side] = eb_io_new(&c, &b->inbox, err);
+    if (b->sides[side] == NULL) {
+      eb_bus_free(b);
+      return NULL;
+    }
+  }
+  return b;
+}
+
+bool eb_bus_forked (const eb_bus *b) {
+  return b->owner != getpid();
+}
+
+void eb_bus_free (eb_bus *b) {
+  if (b == NULL || eb_bus_forked(b)) return;
+  for (int side = 0; side < 2; side++) eb_io_free(b->sides[side]);
+  if (b->has_inbox) eb_inbox_fini(&b->inbox);
+  eb_list_free(&b->taken);
+  eb_url_fini(&b->url);
+  free(b);
+}
+
+bool eb_bus_start (eb_bus *b, eb_side side, eb_error *err) {
+  return eb_io_start(b->sides[side], err);
+}
+
+static bool usable (const eb_bus *b, eb_error *err) {
+  if (eb_bus_forked(b))
+    return eb_error_set(err, EB_ERR_FORKED,
+                        "the bus belongs to process %ld; connect again after "
+                        "a fork", (long)b->owner);
+  if (b->closing) return eb_error_set(err, EB_ERR_CLOSED, "the bus is closed");
+  return true;
+}
+
+bool eb_bus_may_post (eb_bus *b, size_t bytes, eb_error *err) {
+  if (!usable(b, err)) return false;
+  if (b->count >= b->max_count)
+    return eb_error_set(err, EB_ERR_FULL, "%zu operations are under way",
+                        b->count);
+  /* One body larger than the whole bound still passes, alone. */
+  if (b->bytes > 0 && b->bytes + bytes > b->max_bytes)
+    return eb_error_set(err, EB_ERR_FULL, "%zu bytes are under way", b->bytes);
+  return true;
+}
+
+bool eb_bus_check_publish (const eb_publish *p, eb_error *err) {
+  return eb_session_check_publish(p, 0, err);
+}
+
+static size_t body_of (const eb_item *item) {
+  return item->kind == EB_ITEM_PUBLISH ? ((const eb_publish *)item)->body.n : 0;
+}
+
+uint64_t eb_bus_post (eb_bus *b, eb_item *item, bool urgent, eb_error *err) {
+  eb_side side = item->kind == EB_ITEM_PUBLISH ? EB_PUBLISH : EB_CONTROL;
+  if (!eb_bus_start(b, side, err)) {
+    eb_item_free(item);
+    return 0;
+  }
+  item->id = ++b->next_id;
+  b->count++;
+  b->bytes += body_of(item);
+  eb_io_post(b->sides[side], item, urgent);
+  return b->next_id;
+}
+
+bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
+                    eb_error *err) {
+  if (!usable(b, err)) {
+    if (!eb_bus_forked(b)) eb_item_free(&d->item);
+    return false;
+  }
+  d->settlement = how;
+  eb_io_post(b->sides[EB_CONTROL], &d->item, false);
+  return true;
+}
+
+eb_item *eb_bus_next (eb_bus *b) {
+  if (eb_bus_forked(b)) return NULL;
+  if (b->taken.count == 0) eb_inbox_take(&b->inbox, &b->taken);
+  eb_item *item = eb_list_pop(&b->taken);
+  if (item == NULL) return NULL;
+  if (item->kind == EB_ITEM_NOTICE) {
+    if (((eb_notice *)item)->event == EB_EVENT_CLOSED) b->ended[item->id] = true;
+  } else if (item->kind != EB_ITEM_DELIVERY) {
+    b->count--;
+    b->bytes -= body_of(item);
+  }
+  return item;
+}
+
+int eb_bus_fd (const eb_bus *b) {
+  return b->inbox.wake.read_fd;
+}
+
+const eb_wake *eb_bus_wake (const eb_bus *b) {
+  return &b->inbox.wake;
+}
+
+void eb_bus_kick (eb_bus *b) {
+  if (eb_bus_forked(b)) return;
+  for (int side = 0; side < 2; side++)
+    if (eb_io_started(b->sides[side])) eb_io_kick(b->sides[side]);
+}
+
+bool eb_bus_wait (eb_bus *b, int64_t ms) {
+  if (eb_bus_forked(b)) return false;
+  if (b->taken.count > 0) return true;
+  eb_inbox_take(&b->inbox, &b->taken);
+  if (b->taken.count > 0) return true;
+  eb_bus_kick(b);
+  struct pollfd p = {.fd = eb_bus_fd(b), .events = POLLIN};
+  if (ms > 3600 * 1000) ms = 3600 * 1000;
+  return poll(&p, 1, ms < 0 ? 0 : (int)ms) > 0;
+}
+
+void eb_bus_shutdown (eb_bus *b, int64_t ms) {
+  if (eb_bus_forked(b)) return;
+  b->closing = true;
+  eb_ms deadline = eb_ms_after(eb_clock_now(), ms);
+  for (int side = 0; side < 2; side++) {
+    if (eb_io_started(b->sides[side]))
+      eb_io_stop(b->sides[side], deadline);
+    else
+      b->ended[side] = true;
+  }
+}
+
+bool eb_bus_ended (const eb_bus *b) {
+  return b->ended[EB_CONTROL] && b->ended[EB_PUBLISH];
+}
+
+size_t eb_bus_under_way (const eb_bus *b) {
+  return b->count;
+}
+
+void eb_bus_get_stats (eb_bus *b, eb_side side, eb_session_stats *to) {
+  eb_io_get_stats(b->sides[side], to);
+}

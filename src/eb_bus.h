@@ -1,0 +1,74 @@
+/* eb_bus: the two connections of a bus, and what may be under way on them.
+**
+** One connection publishes; the other, "control", consumes and changes the
+** topology: so a publisher that the broker blocks never holds back the acks
+** that would free the broker. Each is opened when first needed. A bus belongs
+** to the process that made it. Thread: lua; one at a time.
+*/
+#ifndef EB_BUS_H
+#define EB_BUS_H
+
+#include "eb_io.h"
+
+typedef struct eb_bus eb_bus;
+
+typedef enum eb_side { EB_CONTROL, EB_PUBLISH } eb_side;
+
+typedef struct eb_bus_config {
+  eb_io_config io;       /* its url is copied by taking ownership, below */
+  size_t outbox_count;   /* operations under way */
+  size_t outbox_bytes;   /* of bodies under way */
+} eb_bus_config;
+
+/* Takes over *url, which becomes empty, also when it fails. */
+eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err);
+
+/* Ends both connections at once and joins their threads. In a forked child it
+** only forgets. NULL allowed. */
+void eb_bus_free (eb_bus *b);
+
+bool eb_bus_start (eb_bus *b, eb_side side, eb_error *err);
+
+/* Whether another operation with a body of 'bytes' may be posted; err says why
+** not: closed, forked, full. */
+bool eb_bus_may_post (eb_bus *b, size_t bytes, eb_error *err);
+
+/* Whether AMQP can carry that publish at all; err says what is too large. */
+bool eb_bus_check_publish (const eb_publish *p, eb_error *err);
+
+/* Posts an operation, after eb_bus_may_post; its id is set and returned.
+** 'urgent': somebody waits for the answer. 0: err says why; the item is freed. */
+uint64_t eb_bus_post (eb_bus *b, eb_item *item, bool urgent, eb_error *err);
+
+/* Settles a delivery, which the bus owns from then on. False: closed or
+** forked; then the delivery is freed: the broker has it still. */
+bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
+                    eb_error *err);
+
+/* The oldest answer, delivery or notice, now the caller's; NULL: none, and the
+** descriptor is armed again. */
+eb_item *eb_bus_next (eb_bus *b);
+
+/* Readable while there may be something. */
+int eb_bus_fd (const eb_bus *b);
+
+/* Wakes the I/O threads for what was posted without urgency. */
+void eb_bus_kick (eb_bus *b);
+
+/* Kicks, then waits until there may be something, a signal came, or 'ms' have
+** passed. */
+bool eb_bus_wait (eb_bus *b, int64_t ms);
+
+/* Begins an orderly end of both connections, until 'ms' from now. */
+void eb_bus_shutdown (eb_bus *b, int64_t ms);
+/* Both have ended: their 'closed' notices were taken. */
+bool eb_bus_ended (const eb_bus *b);
+
+bool eb_bus_forked (const eb_bus *b);
+size_t eb_bus_under_way (const eb_bus *b);
+void eb_bus_get_stats (eb_bus *b, eb_side side, eb_session_stats *to);
+
+/* For a signal handler: makes eb_bus_wait return. */
+const eb_wake *eb_bus_wake (const eb_bus *b);
+
+#endif

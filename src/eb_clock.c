@@ -1,0 +1,18 @@
+/* eb_clock: see eb_clock.h. */
+#include "eb_clock.h"
+
+#include <time.h>
+
+static int64_t milliseconds (clockid_t clock) {
+  struct timespec t;
+  if (clock_gettime(clock, &t) != 0) return 0;  /* only for an unknown clock */
+  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+eb_ms eb_clock_now (void) {
+  return milliseconds(CLOCK_MONOTONIC);
+}
+
+int64_t eb_clock_wall_ms (void) {
+  return milliseconds(CLOCK_REALTIME);
+}

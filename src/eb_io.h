@@ -1,0 +1,48 @@
+/* eb_io: one connection to the broker, kept alive by a thread of its own.
+**
+** The thread owns the session and the transport. It connects to the hosts in
+** turn, backs off when all have failed, and connects again when the connection
+** is lost, until it is stopped. It never touches a lua_State.
+*/
+#ifndef EB_IO_H
+#define EB_IO_H
+
+#include "eb_mailbox.h"
+#include "eb_session.h"
+#include "eb_transport.h"
+#include "eb_url.h"
+
+typedef struct eb_io eb_io;
+
+typedef struct eb_io_config {
+  eb_session_config session;
+  const eb_url *url;               /* outlives the eb_io */
+  int64_t connection_timeout_ms;   /* for one host: resolve to open-ok */
+  int64_t reconnect_delay_ms;      /* first back-off */
+  int64_t reconnect_max_ms;
+  bool retry_refused;              /* go on after refused credentials */
+  uint64_t id;                     /* stamped on the notices */
+} eb_io_config;
+
+/* Thread: lua. Copies what it needs; starts nothing. NULL: err says why. */
+eb_io *eb_io_new (const eb_io_config *config, eb_inbox *inbox, eb_error *err);
+
+/* Thread: lua. Starts the thread, once; false: err says why. All signals are
+** blocked in it. */
+bool eb_io_start (eb_io *io, eb_error *err);
+bool eb_io_started (const eb_io *io);
+
+/* Thread: lua. See eb_outbox_post; before the start items wait. */
+void eb_io_post (eb_io *io, eb_item *item, bool urgent);
+void eb_io_kick (eb_io *io);
+
+/* Thread: lua. Begins the end; the notice 'closed' follows. */
+void eb_io_stop (eb_io *io, eb_ms deadline);
+
+/* Thread: lua. Ends it at once, whatever is under way, and joins the thread. */
+void eb_io_free (eb_io *io);  /* NULL allowed */
+
+/* Thread: lua. A snapshot, at most one turn of the loop old. */
+void eb_io_get_stats (eb_io *io, eb_session_stats *to);
+
+#endif

@@ -1,0 +1,160 @@
+/* eb_mailbox: see eb_mailbox.h. */
+#include "eb_mailbox.h"
+
+#include <string.h>
+
+enum { MAX_NOTICES = 1000 };
+
+bool eb_outbox_init (eb_outbox *o) {
+  memset(o, 0, sizeof *o);
+  if (!eb_wake_init(&o->wake)) return false;
+  if (pthread_mutex_init(&o->lock, NULL) != 0) {
+    eb_wake_fini(&o->wake);
+    return false;
+  }
+  return true;
+}
+
+void eb_outbox_fini (eb_outbox *o) {
+  eb_list_free(&o->list);
+  pthread_mutex_destroy(&o->lock);
+  eb_wake_fini(&o->wake);
+}
+
+/* Under lock: whether the caller has to ring when it has left the lock. */
+static bool must_ring (eb_outbox *o, bool urgent) {
+  if (o->rung || o->sleep == EB_AWAKE) return false;
+  if (o->sleep == EB_DOZING && !urgent) return false;
+  o->rung = true;
+  return true;
+}
+
+void eb_outbox_post (eb_outbox *o, eb_item *item, bool urgent) {
+  pthread_mutex_lock(&o->lock);
+  eb_list_push(&o->list, item);
+  bool ring = must_ring(o, urgent);
+  pthread_mutex_unlock(&o->lock);
+  if (ring) eb_wake_ring(&o->wake);
+}
+
+void eb_outbox_kick (eb_outbox *o) {
+  pthread_mutex_lock(&o->lock);
+  bool ring = o->list.count > 0 && must_ring(o, true);
+  pthread_mutex_unlock(&o->lock);
+  if (ring) eb_wake_ring(&o->wake);
+}
+
+static void stop (eb_outbox *o, eb_ms deadline, bool at_once) {
+  pthread_mutex_lock(&o->lock);
+  if (!o->stopping || deadline < o->close_deadline)
+    o->close_deadline = deadline;
+  o->stopping = true;
+  if (at_once) o->abandoned = true;
+  bool ring = must_ring(o, true);
+  pthread_mutex_unlock(&o->lock);
+  if (ring) eb_wake_ring(&o->wake);
+}
+
+void eb_outbox_stop (eb_outbox *o, eb_ms deadline) {
+  stop(o, deadline, false);
+}
+
+void eb_outbox_abandon (eb_outbox *o) {
+  stop(o, 0, true);
+}
+
+void eb_outbox_take (eb_outbox *o, eb_list *to) {
+  pthread_mutex_lock(&o->lock);
+  o->sleep = EB_AWAKE;
+  bool rung = o->rung;
+  pthread_mutex_unlock(&o->lock);
+  if (rung) eb_wake_clear(&o->wake);  /* awake: nobody rings in between */
+  pthread_mutex_lock(&o->lock);
+  o->rung = false;
+  eb_list_append(to, &o->list);
+  pthread_mutex_unlock(&o->lock);
+}
+
+bool eb_outbox_sleep (eb_outbox *o, eb_sleep depth) {
+  pthread_mutex_lock(&o->lock);
+  bool ok = o->list.count == 0 && !o->rung;
+  if (ok) o->sleep = depth;
+  pthread_mutex_unlock(&o->lock);
+  return ok;
+}
+
+bool eb_outbox_stopping (eb_outbox *o, eb_ms *deadline, bool *abandoned) {
+  pthread_mutex_lock(&o->lock);
+  bool stopping = o->stopping;
+  *deadline = o->close_deadline;
+  *abandoned = o->abandoned;
+  pthread_mutex_unlock(&o->lock);
+  return stopping;
+}
+
+bool eb_inbox_init (eb_inbox *i) {
+  memset(i, 0, sizeof *i);
+  if (!eb_wake_init(&i->wake)) return false;
+  if (pthread_mutex_init(&i->lock, NULL) != 0) {
+    eb_wake_fini(&i->wake);
+    return false;
+  }
+  return true;
+}
+
+void eb_inbox_fini (eb_inbox *i) {
+  eb_list_free(&i->list);
+  pthread_mutex_destroy(&i->lock);
+  eb_wake_fini(&i->wake);
+}
+
+/* Under lock. A program that never looks must not fill its memory with what
+** the connections have to say: then the newest notices are dropped. */
+static void drop_notices (eb_inbox *i, eb_list *from, eb_list *dropped) {
+  eb_list kept;
+  eb_list_init(&kept);
+  eb_item *item;
+  while ((item = eb_list_pop(from)) != NULL) {
+    bool drop = item->kind == EB_ITEM_NOTICE && i->notices >= MAX_NOTICES &&
+                ((eb_notice *)item)->event != EB_EVENT_CLOSED;
+    if (item->kind == EB_ITEM_NOTICE && !drop) i->notices++;
+    eb_list_push(drop ? dropped : &kept, item);
+  }
+  *from = kept;
+}
+
+static bool has_notice (const eb_list *l) {
+  for (const eb_item *item = l->first; item != NULL; item = item->next)
+    if (item->kind == EB_ITEM_NOTICE) return true;
+  return false;
+}
+
+void eb_inbox_push (eb_inbox *i, eb_list *from) {
+  if (from->count == 0) return;
+  bool notices = has_notice(from);
+  eb_list dropped;
+  eb_list_init(&dropped);
+  pthread_mutex_lock(&i->lock);
+  if (notices) drop_notices(i, from, &dropped);
+  eb_list_append(&i->list, from);
+  bool ring = i->list.count > 0 && !i->wake_pending;
+  if (ring) i->wake_pending = true;
+  pthread_mutex_unlock(&i->lock);
+  if (ring) eb_wake_ring(&i->wake);
+  eb_list_free(&dropped);
+}
+
+void eb_inbox_take (eb_inbox *i, eb_list *to) {
+  pthread_mutex_lock(&i->lock);
+  bool clear = i->list.count == 0 && i->wake_pending;
+  if (clear) {
+    /* While it is pending nobody rings, so this cannot swallow a ring. */
+    pthread_mutex_unlock(&i->lock);
+    eb_wake_clear(&i->wake);
+    pthread_mutex_lock(&i->lock);
+    if (i->list.count == 0) i->wake_pending = false;
+  }
+  eb_list_append(to, &i->list);
+  i->notices = 0;
+  pthread_mutex_unlock(&i->lock);
+}

@@ -1,0 +1,71 @@
+/* eb_mailbox: the two queues at the thread boundary.
+**
+** The outbox carries items from the Lua thread to one I/O thread; the inbox
+** carries items from I/O threads to the Lua thread. Lists move under the lock,
+** all work happens outside it. A sleeper is woken on the edge only.
+**
+** Neither counts its items: what may be under way is bounded by eb_bus, before
+** an item is made. Notices alone come unasked, and are bounded here.
+*/
+#ifndef EB_MAILBOX_H
+#define EB_MAILBOX_H
+
+#include <pthread.h>
+
+#include "eb_item.h"
+#include "eb_wake.h"
+
+/* How deeply the I/O thread sleeps, and so who wakes it. */
+typedef enum eb_sleep {
+  EB_AWAKE,   /* it will look before it sleeps: nobody rings */
+  EB_DOZING,  /* it looks again within a millisecond: only the urgent ring */
+  EB_ASLEEP   /* everybody rings */
+} eb_sleep;
+
+typedef struct eb_outbox {
+  pthread_mutex_t lock;
+  eb_list list;          /* under lock */
+  eb_sleep sleep;        /* under lock */
+  bool rung;             /* under lock: the wake was rung, not cleared */
+  bool stopping;         /* under lock: close until close_deadline */
+  bool abandoned;        /* under lock: end at once */
+  eb_ms close_deadline;  /* under lock */
+  eb_wake wake;
+} eb_outbox;
+
+bool eb_outbox_init (eb_outbox *o);
+void eb_outbox_fini (eb_outbox *o);  /* frees what is in it */
+
+/* Thread: lua. The outbox owns the item. */
+void eb_outbox_post (eb_outbox *o, eb_item *item, bool urgent);
+/* Thread: lua. Wakes the I/O thread if anything waits for it. */
+void eb_outbox_kick (eb_outbox *o);
+/* Thread: lua. Asks for the end: in order until 'deadline', or at once. */
+void eb_outbox_stop (eb_outbox *o, eb_ms deadline);
+void eb_outbox_abandon (eb_outbox *o);
+
+/* Thread: io. Moves all items to the end of 'to'; the thread is awake now. */
+void eb_outbox_take (eb_outbox *o, eb_list *to);
+/* Thread: io. About to poll; false when something came in meanwhile. */
+bool eb_outbox_sleep (eb_outbox *o, eb_sleep depth);
+bool eb_outbox_stopping (eb_outbox *o, eb_ms *deadline, bool *abandoned);
+
+typedef struct eb_inbox {
+  pthread_mutex_t lock;
+  eb_list list;       /* under lock */
+  size_t notices;     /* under lock: how many of the list are notices */
+  bool wake_pending;  /* under lock: rung; rings again only after a re-arm */
+  eb_wake wake;
+} eb_inbox;
+
+bool eb_inbox_init (eb_inbox *i);
+void eb_inbox_fini (eb_inbox *i);  /* frees what is in it */
+
+/* Thread: io. Empties 'from'. */
+void eb_inbox_push (eb_inbox *i, eb_list *from);
+
+/* Thread: lua. Moves all items to the end of 'to'. When there was none, the
+** wake is re-armed: whoever stops before that is never woken again. */
+void eb_inbox_take (eb_inbox *i, eb_list *to);
+
+#endif
