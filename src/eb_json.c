@@ -1,0 +1,429 @@
+/* eb_json: reading. See eb_json.h; writing is in eb_json_write.c. */
+#include "eb_json.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What may come next. */
+enum {
+  VALUE,          /* a value */
+  FIRST_VALUE,    /* a value, or the end of an array */
+  FIRST_KEY,      /* a name, or the end of an object */
+  KEY,            /* a name */
+  AFTER,          /* ',' or the end of what we are in */
+  AFTER_ALL,      /* nothing */
+  FAILED
+};
+
+void eb_json_init (eb_json *j, const char *p, size_t n, unsigned max_depth) {
+  j->start = j->p = p;
+  j->end = p + n;
+  j->depth = 0;
+  j->max_depth = max_depth < EB_JSON_MAX_DEPTH ? max_depth : EB_JSON_MAX_DEPTH;
+  j->state = VALUE;
+  j->text = NULL;
+  j->size = 0;
+  eb_buffer_init(&j->scratch);
+  eb_error_clear(&j->err);
+}
+
+void eb_json_fini (eb_json *j) {
+  eb_buffer_fini(&j->scratch);
+}
+
+static eb_json_token fail_at (eb_json *j, const char *at, const char *what) {
+  size_t line = 1, column = 1;
+  for (const char *c = j->start; c < at; c++) {
+    column++;
+    if (*c != '\n') continue;
+    line++;
+    column = 1;
+  }
+  eb_error_set(&j->err, EB_ERR_MALFORMED,
+               "invalid JSON at line %zu, column %zu (byte %zu): %s", line,
+               column, (size_t)(at - j->start) + 1, what);
+  j->state = FAILED;
+  return EB_JSON_ERROR;
+}
+
+static eb_json_token fail (eb_json *j, const char *what) {
+  return fail_at(j, j->p, what);
+}
+
+static eb_json_token out_of_memory (eb_json *j) {
+  eb_error_set(&j->err, EB_ERR_NO_MEMORY, "no memory for a JSON string");
+  j->state = FAILED;
+  return EB_JSON_ERROR;
+}
+
+static void skip_space (eb_json *j) {
+  const char *p = j->p, *end = j->end;
+  while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
+  j->p = p;
+}
+
+static bool in_object (const eb_json *j) {
+  unsigned d = j->depth - 1;
+  return (j->objects[d >> 3] >> (d & 7)) & 1;
+}
+
+static void value_done (eb_json *j) {
+  j->state = j->depth == 0 ? AFTER_ALL : AFTER;
+}
+
+/* Nesting. */
+
+static eb_json_token enter (eb_json *j, bool object) {
+  if (j->depth >= j->max_depth) return fail(j, "nested too deep");
+  unsigned d = j->depth++;
+  uint8_t bit = (uint8_t)(1u << (d & 7));
+  if (object)
+    j->objects[d >> 3] |= bit;
+  else
+    j->objects[d >> 3] &= (uint8_t)~bit;
+  j->p++;
+  j->state = object ? FIRST_KEY : FIRST_VALUE;
+  return object ? EB_JSON_OBJECT : EB_JSON_ARRAY;
+}
+
+static eb_json_token leave (eb_json *j) {
+  eb_json_token t = in_object(j) ? EB_JSON_OBJECT_END : EB_JSON_ARRAY_END;
+  j->p++;
+  j->depth--;
+  value_done(j);
+  return t;
+}
+
+/* Strings. */
+
+static int hex4 (const char *p) {
+  int v = 0;
+  for (int i = 0; i < 4; i++) {
+    char c = p[i];
+    int d = c >= '0' && c <= '9' ? c - '0'
+            : c >= 'a' && c <= 'f' ? c - 'a' + 10
+            : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    if (d < 0) return -1;
+    v = v * 16 + d;
+  }
+  return v;
+}
+
+static size_t put_utf8 (char *to, unsigned c) {
+  if (c < 0x80) {
+    to[0] = (char)c;
+    return 1;
+  }
+  if (c < 0x800) {
+    to[0] = (char)(0xC0 | (c >> 6));
+    to[1] = (char)(0x80 | (c & 0x3F));
+    return 2;
+  }
+  if (c < 0x10000) {
+    to[0] = (char)(0xE0 | (c >> 12));
+    to[1] = (char)(0x80 | ((c >> 6) & 0x3F));
+    to[2] = (char)(0x80 | (c & 0x3F));
+    return 3;
+  }
+  to[0] = (char)(0xF0 | (c >> 18));
+  to[1] = (char)(0x80 | ((c >> 12) & 0x3F));
+  to[2] = (char)(0x80 | ((c >> 6) & 0x3F));
+  to[3] = (char)(0x80 | (c & 0x3F));
+  return 4;
+}
+
+/* The escape at j->p (behind its backslash); NULL when it is wrong. */
+static const char *unescape (eb_json *j, const char *p, char *to, size_t *n) {
+  static const char from[] = "\"\\/bfnrt", into[] = "\"\\/\b\f\n\r\t";
+  if (p == j->end) {
+    fail_at(j, p, "an unfinished string");
+    return NULL;
+  }
+  if (*p != 'u') {
+    const char *at = *p == '\0' ? NULL : strchr(from, *p);
+    if (at == NULL) {
+      fail_at(j, p, "no such escape");
+      return NULL;
+    }
+    to[0] = into[at - from];
+    *n = 1;
+    return p + 1;
+  }
+  int c = j->end - p >= 5 ? hex4(p + 1) : -1;
+  if (c < 0) {
+    fail_at(j, p, "\\u wants four hexadecimal digits");
+    return NULL;
+  }
+  p += 5;
+  if (c >= 0xDC00 && c <= 0xDFFF) c = -1;
+  if (c >= 0xD800 && c <= 0xDBFF) {
+    int low = j->end - p >= 6 && p[0] == '\\' && p[1] == 'u' ? hex4(p + 2) : -1;
+    c = low >= 0xDC00 && low <= 0xDFFF
+            ? 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00) : -1;
+    p += 6;
+  }
+  if (c < 0) {
+    fail_at(j, p < j->end ? p : j->end, "a lone surrogate");
+    return NULL;
+  }
+  *n = put_utf8(to, (unsigned)c);
+  return p;
+}
+
+/* The first byte that is not plain: '"', '\\', a control, or above 0x7F. Eight
+** at a time: each test sets the high bit of a byte that it holds for. */
+static const char *plain_run (const char *p, const char *end) {
+  const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
+  while (end - p >= 8) {
+    uint64_t w;
+    memcpy(&w, p, 8);
+    uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
+    uint64_t hit = (w - ones * 0x20) | (quote - ones) | (slash - ones) | w;
+    if (hit & highs) break;
+    p += 8;
+  }
+  while (p < end) {
+    unsigned char c = (unsigned char)*p;
+    if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\') break;
+    p++;
+  }
+  return p;
+}
+
+static const char *bad_char (eb_json *j, const char *p) {
+  fail_at(j, p, "a control character in a string: escape it");
+  return NULL;
+}
+
+/* j->p is behind the quote. The string becomes j->text; false: failed. */
+static bool read_string (eb_json *j) {
+  const char *begin = j->p, *p = begin, *end = j->end;
+  bool escaped = false, wide = false;
+  for (;;) {
+    p = plain_run(p, end);
+    if (p == end) {
+      fail_at(j, p, "an unfinished string");
+      return false;
+    }
+    unsigned char c = (unsigned char)*p;
+    if (c == '"') break;
+    if (c >= 0x80) {
+      wide = true;
+      while (p < end && (unsigned char)*p >= 0x80) p++;
+    } else if (c == '\\') {
+      char to[4];
+      size_t n;
+      if (!escaped) eb_buffer_truncate(&j->scratch, 0);
+      escaped = true;
+      if (!eb_buffer_append(&j->scratch, begin, (size_t)(p - begin))) {
+        out_of_memory(j);
+        return false;
+      }
+      p = unescape(j, p + 1, to, &n);
+      if (p == NULL) return false;
+      if (!eb_buffer_append(&j->scratch, to, n)) {
+        out_of_memory(j);
+        return false;
+      }
+      begin = p;
+    } else {
+      return bad_char(j, p) != NULL;
+    }
+  }
+  size_t tail = (size_t)(p - begin);
+  if (wide) {  /* escapes yield valid UTF-8, so the raw text tells all */
+    size_t size = (size_t)(p - j->p), bad = eb_json_valid_utf8(j->p, size);
+    if (bad != size) {
+      fail_at(j, j->p + bad, "invalid UTF-8");
+      return false;
+    }
+  }
+  if (!escaped) {
+    j->text = begin;
+    j->size = tail;
+  } else {
+    if (!eb_buffer_append(&j->scratch, begin, tail)) {
+      out_of_memory(j);
+      return false;
+    }
+    j->text = (const char *)eb_buffer_bytes(&j->scratch);
+    j->size = eb_buffer_size(&j->scratch);
+    if (j->size == 0) j->text = "";
+  }
+  j->p = p + 1;
+  return true;
+}
+
+/* Numbers. */
+
+static bool digit (const eb_json *j, const char *p) {
+  return p < j->end && *p >= '0' && *p <= '9';
+}
+
+static const double powers[] = {1,    1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+/* strtod needs a '\0' and heeds the locale's decimal point. */
+static bool slow_double (const char *p, size_t n, double *v) {
+  char small[64], *text = n < sizeof small ? small : malloc(n + 1);
+  char *end;
+  if (text == NULL) return false;
+  memcpy(text, p, n);
+  text[n] = '\0';
+  *v = strtod(text, &end);
+  if (*end == '.') {
+    *end = ',';
+    *v = strtod(text, &end);
+  }
+  if (text != small) free(text);
+  return true;
+}
+
+static eb_json_token read_number (eb_json *j) {
+  const char *begin = j->p, *p = begin;
+  bool negative = *p == '-', whole = true, exact = true;
+  uint64_t v = 0;
+  int exponent = 0, shown = 0;
+  if (negative) p++;
+  if (!digit(j, p)) return fail(j, "a digit expected");
+  if (*p == '0' && digit(j, p + 1)) return fail(j, "a leading zero");
+  for (; digit(j, p); p++) {
+    unsigned d = (unsigned)(*p - '0');
+    if (v > (UINT64_MAX - d) / 10)
+      exact = false;
+    else
+      v = v * 10 + d;
+  }
+  if (p < j->end && *p == '.') {
+    whole = false;
+    if (!digit(j, ++p)) return fail_at(j, p, "a digit expected");
+    for (; digit(j, p); p++) {
+      unsigned d = (unsigned)(*p - '0');
+      if (v > (UINT64_MAX - d) / 10)
+        exact = false;
+      else
+        v = v * 10 + d, exponent--;
+    }
+  }
+  if (p < j->end && (*p == 'e' || *p == 'E')) {
+    whole = false;
+    bool minus = ++p < j->end && *p == '-';
+    if (p < j->end && (*p == '-' || *p == '+')) p++;
+    if (!digit(j, p)) return fail_at(j, p, "a digit expected");
+    for (; digit(j, p); p++)
+      if (shown < 100000) shown = shown * 10 + (*p - '0');
+    exponent += minus ? -shown : shown;
+  }
+  j->p = p;
+  j->text = begin;
+  j->size = (size_t)(p - begin);
+  value_done(j);
+  if (whole) {
+    uint64_t limit = negative ? (uint64_t)INT64_MAX + 1 : (uint64_t)INT64_MAX;
+    if (!exact || v > limit) return EB_JSON_BIG;
+    j->integer = negative ? (int64_t)(0 - v) : (int64_t)v;
+    /* "-0" is an integer here, and so it stays 0. */
+    return EB_JSON_INT;
+  }
+  /* Up to 2^53 and 10^22 both are exact doubles, so one rounding is right. */
+  if (exact && v <= (1ull << 53) && exponent >= -22 && exponent <= 22) {
+    double x = (double)v;
+    x = exponent < 0 ? x / powers[-exponent] : x * powers[exponent];
+    j->number = negative ? -x : x;
+  } else if (!slow_double(begin, j->size, &j->number)) {
+    return out_of_memory(j);
+  }
+  if (isinf(j->number)) return fail_at(j, begin, "a number beyond a double");
+  return EB_JSON_DOUBLE;
+}
+
+static eb_json_token read_word (eb_json *j, const char *word, size_t n,
+                                eb_json_token t) {
+  if ((size_t)(j->end - j->p) < n || memcmp(j->p, word, n) != 0)
+    return fail(j, "a value expected");
+  j->p += n;
+  value_done(j);
+  return t;
+}
+
+static eb_json_token read_value (eb_json *j) {
+  switch (*j->p) {
+    case '{': return enter(j, true);
+    case '[': return enter(j, false);
+    case '"':
+      j->p++;
+      if (!read_string(j)) return EB_JSON_ERROR;
+      value_done(j);
+      return EB_JSON_STRING;
+    case 't': return read_word(j, "true", 4, EB_JSON_TRUE);
+    case 'f': return read_word(j, "false", 5, EB_JSON_FALSE);
+    case 'n': return read_word(j, "null", 4, EB_JSON_NULL);
+    case '-': case '0': case '1': case '2': case '3': case '4':
+    case '5': case '6': case '7': case '8': case '9':
+      return read_number(j);
+    case '\xEF':
+      if (j->end - j->p >= 3 && memcmp(j->p, "\xEF\xBB\xBF", 3) == 0)
+        return fail(j, "a byte order mark: send UTF-8 without one");
+      return fail(j, "a value expected");
+    default: return fail(j, "a value expected");
+  }
+}
+
+static eb_json_token read_key (eb_json *j) {
+  if (*j->p != '"') return fail(j, "a name in quotes expected");
+  j->p++;
+  if (!read_string(j)) return EB_JSON_ERROR;
+  skip_space(j);
+  if (j->p == j->end || *j->p != ':') return fail(j, "':' expected");
+  j->p++;
+  j->state = VALUE;
+  return EB_JSON_KEY;
+}
+
+eb_json_token eb_json_next (eb_json *j) {
+  if (j->state == FAILED) return EB_JSON_ERROR;
+  skip_space(j);
+  if (j->p == j->end) {
+    if (j->state == AFTER_ALL) return EB_JSON_END;
+    return fail(j, j->p == j->start ? "empty text" : "the text ends too early");
+  }
+  switch (j->state) {
+    case VALUE: return read_value(j);
+    case FIRST_VALUE: return *j->p == ']' ? leave(j) : read_value(j);
+    case FIRST_KEY: return *j->p == '}' ? leave(j) : read_key(j);
+    case KEY: return read_key(j);
+    case AFTER_ALL: return fail(j, "something behind the value");
+    default: break;
+  }
+  bool object = in_object(j);
+  if (*j->p == (object ? '}' : ']')) return leave(j);
+  if (*j->p != ',') return fail(j, object ? "',' or '}' expected"
+                                          : "',' or ']' expected");
+  j->p++;
+  skip_space(j);
+  if (j->p == j->end) return fail(j, "the text ends too early");
+  return object ? read_key(j) : read_value(j);
+}
+
+bool eb_json_skip (eb_json *j, eb_json_token first) {
+  if (first == EB_JSON_ERROR) return false;
+  if (first != EB_JSON_OBJECT && first != EB_JSON_ARRAY) return true;
+  unsigned outside = j->depth - 1;
+  while (j->depth > outside)
+    if (eb_json_next(j) == EB_JSON_ERROR) return false;
+  return true;
+}
+
+const char *eb_json_token_name (eb_json_token t) {
+  switch (t) {
+    case EB_JSON_OBJECT: return "an object";
+    case EB_JSON_ARRAY: return "an array";
+    case EB_JSON_STRING: return "a string";
+    case EB_JSON_INT: case EB_JSON_DOUBLE: case EB_JSON_BIG: return "a number";
+    case EB_JSON_TRUE: case EB_JSON_FALSE: return "a boolean";
+    case EB_JSON_NULL: return "null";
+    default: return "the end";
+  }
+}

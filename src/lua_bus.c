@@ -1,0 +1,444 @@
+/* lua_bus: open, wait, next, close. See lua_bus.h. */
+#include "lua_bus.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lua_error.h"
+#include "lua_table.h"
+
+enum { ANSWER = 1, DELIVERY = 2, NOTICE = 3 };
+
+static const double LONGEST_S = 1e9;
+
+int64_t lua_seconds (lua_State *L, int index, double standard) {
+  double s = luaL_optnumber(L, index, standard);
+  luaL_argcheck(L, s >= 0, index, "seconds must not be negative");
+  return (int64_t)((s < LONGEST_S ? s : LONGEST_S) * 1000);
+}
+
+int lua_fail (lua_State *L, const eb_error *err) {
+  lua_pushnil(L);
+  lua_error_push(L, err);
+  return 2;
+}
+
+lua_bus *lua_bus_check (lua_State *L, int index) {
+  return luaL_checkudata(L, index, LUA_BUS_TYPE);
+}
+
+eb_bus *lua_bus_get (lua_bus *b) {
+  if (b->building != NULL) {
+    eb_item_free(b->building);
+    b->building = NULL;
+  }
+  return b->ref == NULL ? NULL : b->ref->bus;
+}
+
+void lua_bus_unref (lua_bus_ref *ref) {
+  if (ref != NULL && --ref->refs == 0) free(ref);
+}
+
+/* Opening. */
+
+typedef struct open_options {
+  eb_bus_config config;
+  const char *url;
+  const char *cacertfile;
+  const char *certfile;
+  const char *keyfile;
+  const char *server_name;
+  int verify;        /* -1: as the URL says */
+  long heartbeat_s;  /* -1: as the URL says */
+  int64_t timeout_ms;
+} open_options;
+
+static double number_field (lua_State *L, const char *key, double standard) {
+  lua_getfield(L, 1, key);
+  double v = standard;
+  if (!lua_isnil(L, -1)) {
+    if (lua_type(L, -1) != LUA_TNUMBER)
+      luaL_error(L, "option '%s' must be a number", key);
+    v = lua_tonumber(L, -1);
+    if (!(v >= 0)) luaL_error(L, "option '%s' must not be negative", key);
+  }
+  lua_pop(L, 1);
+  return v;
+}
+
+/* The string stays alive in the options table. */
+static const char *string_field (lua_State *L, const char *key) {
+  lua_getfield(L, 1, key);
+  if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TSTRING)
+    luaL_error(L, "option '%s' must be a string", key);
+  const char *v = lua_tostring(L, -1);
+  lua_pop(L, 1);
+  return v;
+}
+
+static bool flag_field (lua_State *L, const char *key, bool standard) {
+  lua_getfield(L, 1, key);
+  bool v = lua_isnil(L, -1) ? standard : lua_toboolean(L, -1) != 0;
+  lua_pop(L, 1);
+  return v;
+}
+
+static void read_options (lua_State *L, open_options *o) {
+  eb_io_config *io = &o->config.io;
+  eb_session_config *s = &io->session;
+  o->url = string_field(L, "url");
+  if (o->url == NULL) luaL_error(L, "option 'url' is missing");
+  o->cacertfile = string_field(L, "cacertfile");
+  o->certfile = string_field(L, "certfile");
+  o->keyfile = string_field(L, "keyfile");
+  o->server_name = string_field(L, "server_name");
+  lua_getfield(L, 1, "verify");
+  o->verify = lua_isnil(L, -1) ? -1 : lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  o->heartbeat_s = (long)number_field(L, "heartbeat", -1);
+  double timeout = number_field(L, "connection_timeout", -1);
+  o->timeout_ms = timeout < 0 ? -1 : (int64_t)(fmin(timeout, LONGEST_S) * 1000);
+  o->config.outbox_count = (size_t)number_field(L, "outbox", 10000);
+  o->config.outbox_bytes =
+      (size_t)number_field(L, "outbox_bytes", 64 * 1024 * 1024);
+  io->reconnect_delay_ms =
+      (int64_t)(fmin(number_field(L, "reconnect_delay", 0.5), 3600) * 1000);
+  io->reconnect_max_ms =
+      (int64_t)(fmin(number_field(L, "reconnect_max", 30), 3600) * 1000);
+  io->retry_refused = flag_field(L, "retry_refused", false);
+  s->connection_name = string_field(L, "connection_name");
+  s->window_count = (size_t)number_field(L, "window", 1000);
+  s->window_bytes = (size_t)number_field(L, "window_bytes", 16 * 1024 * 1024);
+  s->max_body = (size_t)number_field(L, "max_body", 128 * 1024 * 1024);
+  s->ack_delay_ms = (int64_t)(fmin(number_field(L, "ack_delay", 0.001), 10) * 1000);
+  s->resend = flag_field(L, "resend", true);
+  s->seed = (uint64_t)eb_clock_wall_ms() ^ ((uint64_t)getpid() << 32);
+}
+
+static bool replace (char **to, const char *from) {
+  if (from == NULL) return true;
+  char *copy = strdup(from);
+  if (copy == NULL) return false;
+  free(*to);
+  *to = copy;
+  return true;
+}
+
+/* An option of its own counts more than the same in the URL. */
+static bool merge (const open_options *o, eb_url *url, eb_error *err) {
+  bool files = o->cacertfile || o->certfile || o->keyfile;
+  if (files && !url->tls)
+    return eb_error_set(err, EB_ERR_INVALID,
+                        "certificates were given, but the URL says amqp: use "
+                        "amqps://");
+  if (o->verify >= 0) url->verify = o->verify;
+  if (o->heartbeat_s >= 0) url->heartbeat_s = o->heartbeat_s;
+  if (o->timeout_ms >= 0) url->connection_timeout_ms = (long)o->timeout_ms;
+  if (replace(&url->cacertfile, o->cacertfile) &&
+      replace(&url->certfile, o->certfile) &&
+      replace(&url->keyfile, o->keyfile) &&
+      replace(&url->server_name, o->server_name))
+    return true;
+  return eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
+}
+
+static long given (long value, long standard) {
+  return value == EB_URL_UNSET ? standard : value;
+}
+
+static eb_bus *make_bus (open_options *o, eb_error *err) {
+  eb_url url;
+  if (!eb_url_parse(o->url, &url, err)) return NULL;
+  if (!merge(o, &url, err)) {
+    eb_url_fini(&url);
+    return NULL;
+  }
+  eb_session_config *s = &o->config.io.session;
+  s->vhost = url.vhost;
+  s->user = url.user;
+  s->password = url.password;
+  s->auth = url.auth;
+  s->heartbeat_s = (unsigned)given(url.heartbeat_s, 60);
+  s->channel_max = (unsigned)given(url.channel_max, 0);
+  s->frame_max = (size_t)given(url.frame_max, 0);
+  o->config.io.connection_timeout_ms =
+      given(url.connection_timeout_ms, 10000);
+  return eb_bus_new(&o->config, &url, err);
+}
+
+int lua_bus_open (lua_State *L) {
+  open_options o;
+  eb_error err;
+  memset(&o, 0, sizeof o);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  read_options(L, &o);
+  lua_bus *b = lua_newuserdatauv(L, sizeof *b, 0);
+  memset(b, 0, sizeof *b);
+  luaL_setmetatable(L, LUA_BUS_TYPE);
+  b->ref = calloc(1, sizeof *b->ref);
+  if (b->ref == NULL) return luaL_error(L, "out of memory");
+  b->ref->refs = 1;
+  b->ref->bus = make_bus(&o, &err);
+  if (b->ref->bus == NULL) return lua_fail(L, &err);
+  return 1;
+}
+
+/* Closing: one way for __gc, __close and close. */
+
+static void take_rest (eb_bus *bus) {
+  eb_item *item;
+  while ((item = eb_bus_next(bus)) != NULL) eb_item_free(item);
+}
+
+static void close_bus (lua_bus *b, int64_t ms) {
+  eb_bus *bus = lua_bus_get(b);
+  if (bus != NULL && !eb_bus_forked(bus)) {
+    eb_ms deadline = eb_ms_after(eb_clock_now(), ms);
+    eb_bus_shutdown(bus, ms);
+    take_rest(bus);
+    while (!eb_bus_ended(bus)) {
+      eb_ms left = deadline - eb_clock_now();
+      if (left <= 0) break;
+      eb_bus_wait(bus, left);
+      take_rest(bus);
+    }
+  }
+  if (b->ref != NULL) {
+    lua_signal_release(b->ref->bus);
+    eb_bus_free(b->ref->bus);
+    b->ref->bus = NULL;
+    lua_bus_unref(b->ref);
+    b->ref = NULL;
+  }
+  eb_buffer_fini(&b->scratch);
+}
+
+static int lbus_close (lua_State *L) {
+  lua_bus *b = lua_bus_check(L, 1);
+  int64_t ms = lua_seconds(L, 2, 5);
+  close_bus(b, ms);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* A bus that was forgotten: what is under way gets a moment, no more. */
+static int lbus_gc (lua_State *L) {
+  close_bus(lua_bus_check(L, 1), 0);
+  return 0;
+}
+
+static int lbus_shutdown (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  int64_t ms = lua_seconds(L, 2, 5);
+  if (bus != NULL) eb_bus_shutdown(bus, ms);
+  return 0;
+}
+
+static eb_side check_side (lua_State *L, int index) {
+  static const char *const names[] = {"control", "publish", NULL};
+  return (eb_side)luaL_checkoption(L, index, "control", names);
+}
+
+static int lbus_start (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  eb_side side = check_side(L, 2);
+  eb_error err;
+  if (bus == NULL)
+    eb_error_set(&err, EB_ERR_CLOSED, "the bus is closed");
+  else if (eb_bus_may_post(bus, 0, &err) && eb_bus_start(bus, side, &err)) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  return lua_fail(L, &err);
+}
+
+/* Waiting, and what came. */
+
+static int lbus_fd (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  if (bus == NULL) return 0;
+  lua_pushinteger(L, eb_bus_fd(bus));
+  return 1;
+}
+
+static int lbus_wait (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  int64_t ms = lua_seconds(L, 2, LONGEST_S);
+  lua_pushboolean(L, bus != NULL && eb_bus_wait(bus, ms));
+  return 1;
+}
+
+static int lbus_kick (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  if (bus != NULL) eb_bus_kick(bus);
+  return 0;
+}
+
+static void push_item_error (lua_State *L, const eb_item *item) {
+  eb_error bare;
+  if (item->error != NULL) {
+    lua_error_push(L, item->error);
+    return;
+  }
+  eb_error_set(&bare, item->code, "%s", eb_code_name(item->code));
+  lua_error_push(L, &bare);
+}
+
+/* {queue=, messages=, consumers=} or the part of it that the call has. */
+static void push_rpc_result (lua_State *L, const eb_rpc *call) {
+  lua_createtable(L, 0, 3);
+  if (call->method == EB_QUEUE_DECLARE) {
+    lua_bytes_push(L, call->answer_name);
+    lua_setfield(L, -2, "queue");
+    lua_pushinteger(L, (lua_Integer)call->consumers);
+    lua_setfield(L, -2, "consumers");
+  }
+  if (call->method == EB_QUEUE_DECLARE || call->method == EB_QUEUE_DELETE ||
+      call->method == EB_QUEUE_PURGE) {
+    lua_pushinteger(L, (lua_Integer)call->messages);
+    lua_setfield(L, -2, "messages");
+  }
+}
+
+/* 1, id, true, value... or 1, id, nil, err */
+static int push_answer (lua_State *L, lua_bus *b, eb_item *item) {
+  lua_pushinteger(L, ANSWER);
+  lua_pushinteger(L, (lua_Integer)item->id);
+  if (item->code != EB_OK) {
+    lua_pushnil(L);
+    push_item_error(L, item);
+    return 4;
+  }
+  lua_pushboolean(L, 1);
+  if (item->kind == EB_ITEM_SUBSCRIBE) {
+    lua_createtable(L, 0, 0);
+    return 4;
+  }
+  if (item->kind != EB_ITEM_RPC) return 3;
+  eb_rpc *call = (eb_rpc *)item;
+  if (call->method != EB_GET) {
+    push_rpc_result(L, call);
+    return 4;
+  }
+  if (call->delivery == NULL) {
+    lua_pushnil(L);
+    lua_pushinteger(L, 0);
+    return 5;
+  }
+  lua_delivery_push(L, b, call->delivery);
+  call->delivery = NULL;
+  lua_pushinteger(L, (lua_Integer)call->messages);
+  return 5;
+}
+
+static int push_notice (lua_State *L, const eb_notice *n) {
+  lua_pushinteger(L, NOTICE);
+  lua_createtable(L, 0, 4);
+  lua_pushstring(L, n->item.id == EB_PUBLISH ? "publish" : "control");
+  lua_setfield(L, -2, "connection");
+  lua_pushstring(L, eb_event_name(n->event));
+  lua_setfield(L, -2, "event");
+  if (n->consumer != 0) {
+    lua_pushinteger(L, (lua_Integer)n->consumer);
+    lua_setfield(L, -2, "consumer");
+  }
+  if (n->item.code != EB_OK) {
+    push_item_error(L, &n->item);
+    lua_setfield(L, -2, "err");
+  }
+  return 2;
+}
+
+static int lbus_next (lua_State *L) {
+  lua_bus *b = lua_bus_check(L, 1);
+  eb_bus *bus = lua_bus_get(b);
+  eb_item *item = bus == NULL ? NULL : eb_bus_next(bus);
+  if (item == NULL) return 0;
+  luaL_checkstack(L, 12, NULL);
+  b->building = item;
+  if (item->kind == EB_ITEM_DELIVERY) {
+    eb_delivery *d = (eb_delivery *)item;
+    lua_pushinteger(L, DELIVERY);
+    lua_pushinteger(L, (lua_Integer)d->consumer);
+    lua_delivery_push(L, b, d);
+    b->building = NULL;
+    return 3;
+  }
+  int n = item->kind == EB_ITEM_NOTICE ? push_notice(L, (eb_notice *)item)
+                                       : push_answer(L, b, item);
+  eb_item_free(item);
+  b->building = NULL;
+  return n;
+}
+
+static void set_count (lua_State *L, const char *key, uint64_t v) {
+  lua_int64_push(L, (int64_t)v);
+  lua_setfield(L, -2, key);
+}
+
+static void push_stats (lua_State *L, const eb_session_stats *s) {
+  static const char *const phases[] = {"down",    "connecting", "connecting",
+                                       "opening", "up",         "closing"};
+  lua_createtable(L, 0, 16);
+  set_count(L, "published", s->published);
+  set_count(L, "confirmed", s->confirmed);
+  set_count(L, "returned", s->returned);
+  set_count(L, "nacked", s->nacked);
+  set_count(L, "resent", s->resent);
+  set_count(L, "delivered", s->delivered);
+  set_count(L, "acked", s->acked);
+  set_count(L, "rejected", s->rejected);
+  set_count(L, "stale", s->stale);
+  set_count(L, "ack_frames", s->ack_frames);
+  set_count(L, "connections", s->connections);
+  set_count(L, "pending", s->pending);
+  set_count(L, "unconfirmed", s->unconfirmed);
+  set_count(L, "consumers", s->consumers);
+  set_count(L, "unsettled", s->unsettled);
+  lua_pushboolean(L, s->blocked);
+  lua_setfield(L, -2, "blocked");
+  lua_pushstring(L, phases[s->phase]);
+  lua_setfield(L, -2, "phase");
+}
+
+/* { under_way = n, control = {...}, publish = {...} } */
+static int lbus_stats (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  if (bus == NULL || eb_bus_forked(bus)) return 0;
+  eb_session_stats s;
+  lua_createtable(L, 0, 3);
+  set_count(L, "under_way", eb_bus_under_way(bus));
+  eb_bus_get_stats(bus, EB_CONTROL, &s);
+  push_stats(L, &s);
+  lua_setfield(L, -2, "control");
+  eb_bus_get_stats(bus, EB_PUBLISH, &s);
+  push_stats(L, &s);
+  lua_setfield(L, -2, "publish");
+  return 1;
+}
+
+static int lbus_tostring (lua_State *L) {
+  lua_bus *b = lua_bus_check(L, 1);
+  lua_pushfstring(L, "eventbus.core bus (%s)",
+                  lua_bus_get(b) == NULL ? "closed" : "open");
+  return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"start", lbus_start}, {"fd", lbus_fd},       {"wait", lbus_wait},
+    {"next", lbus_next},   {"kick", lbus_kick},   {"stats", lbus_stats},
+    {"close", lbus_close}, {"shutdown", lbus_shutdown},
+    {"__gc", lbus_gc},     {"__close", lbus_gc},  {"__tostring", lbus_tostring},
+    {NULL, NULL}};
+
+void lua_bus_register (lua_State *L) {
+  luaL_newmetatable(L, LUA_BUS_TYPE);
+  luaL_setfuncs(L, methods, 0);
+  luaL_setfuncs(L, lua_ops, 0);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+}

@@ -1,0 +1,64 @@
+/* lua_bus: the bus as Lua sees it, and what its parts share.
+**
+**   lua_bus.c        open, wait, next, close
+**   lua_ops.c        the operations: publish, rpc, subscribe, cancel
+**   lua_delivery.c   a delivery: read it, settle it
+**
+** Thread: lua.
+*/
+#ifndef LUA_BUS_H
+#define LUA_BUS_H
+
+#include "eb_buffer.h"
+#include "eb_bus.h"
+#include "lua_compat.h"
+
+#define LUA_BUS_TYPE "eventbus.core.bus"
+#define LUA_DELIVERY_TYPE "eventbus.core.delivery"
+
+/* Shared by the bus and its deliveries, which may outlive it. */
+typedef struct lua_bus_ref {
+  eb_bus *bus;   /* NULL: closed */
+  size_t refs;
+} lua_bus_ref;
+
+typedef struct lua_bus {
+  lua_bus_ref *ref;    /* NULL: born closed */
+  eb_item *building;   /* being made, or being turned into Lua values: what a
+                          Lua error leaves behind is freed by the next call */
+  eb_buffer scratch;   /* an event being encoded */
+} lua_bus;
+
+lua_bus *lua_bus_check (lua_State *L, int index);
+
+/* The bus, or NULL when it was closed; what an error left over is freed. */
+eb_bus *lua_bus_get (lua_bus *b);
+
+void lua_bus_unref (lua_bus_ref *ref);
+
+/* Seconds at 'index' to milliseconds; 'standard' when absent. Raises for a
+** negative number or NaN; infinity is the longest wait. */
+int64_t lua_seconds (lua_State *L, int index, double standard);
+
+/* nil, err. */
+int lua_fail (lua_State *L, const eb_error *err);
+
+/* Pushes a delivery, which the userdata owns from then on; 'b->building' holds
+** it meanwhile. */
+void lua_delivery_push (lua_State *L, lua_bus *b, eb_delivery *d);
+
+/* Pushes basic properties as a table, without the headers. */
+void lua_properties_push (lua_State *L, const eb_properties *p);
+
+extern const luaL_Reg lua_ops[];     /* methods of the bus, from lua_ops.c */
+void lua_delivery_register (lua_State *L);
+void lua_bus_register (lua_State *L);
+int lua_bus_open (lua_State *L);     /* core.open */
+
+/* core.trap, core.untrap, core.trapped */
+int lua_signal_trap (lua_State *L);
+int lua_signal_untrap (lua_State *L);
+int lua_signal_trapped (lua_State *L);
+void lua_signal_release (const eb_bus *bus);  /* untrap, if it is the one */
+
+#endif

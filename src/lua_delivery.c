@@ -1,0 +1,219 @@
+/* lua_delivery: a delivery as Lua sees it: read it, settle it once.
+**
+** The delivery tag never becomes a Lua number. Settling hands the delivery to
+** the I/O thread, so nothing of it can be read afterwards. One that is collected
+** unsettled is given back to its queue.
+*/
+#include <string.h>
+
+#include "lua_bus.h"
+#include "lua_envelope.h"
+#include "lua_error.h"
+#include "lua_table.h"
+
+typedef struct lua_delivery {
+  eb_delivery *d;     /* NULL: settled */
+  lua_bus_ref *ref;
+} lua_delivery;
+
+void lua_delivery_push (lua_State *L, lua_bus *b, eb_delivery *d) {
+  lua_delivery *u = lua_newuserdatauv(L, sizeof *u, 0);
+  u->d = NULL;
+  u->ref = NULL;
+  luaL_setmetatable(L, LUA_DELIVERY_TYPE);
+  u->d = d;
+  u->ref = b->ref;
+  u->ref->refs++;
+}
+
+static lua_delivery *check (lua_State *L) {
+  return luaL_checkudata(L, 1, LUA_DELIVERY_TYPE);
+}
+
+static eb_delivery *unsettled (lua_State *L) {
+  lua_delivery *u = check(L);
+  if (u->d == NULL) luaL_error(L, "the delivery was settled already");
+  return u->d;
+}
+
+static bool settle (lua_delivery *u, eb_settlement how, eb_error *err) {
+  eb_delivery *d = u->d;
+  eb_bus *bus = u->ref->bus;
+  u->d = NULL;
+  if (bus != NULL) return eb_bus_settle(bus, d, how, err);
+  eb_item_free(&d->item);
+  return eb_error_set(err, EB_ERR_CLOSED,
+                      "the bus is closed: the event goes back to its queue");
+}
+
+static int settle_and_say (lua_State *L, eb_settlement how) {
+  eb_error err;
+  unsettled(L);
+  if (!settle(check(L), how, &err)) return lua_fail(L, &err);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int ldelivery_ack (lua_State *L) {
+  return settle_and_say(L, EB_ACK);
+}
+
+static int ldelivery_reject (lua_State *L) {
+  luaL_checktype(L, 2, LUA_TBOOLEAN);
+  return settle_and_say(L, lua_toboolean(L, 2) ? EB_REQUEUE : EB_REJECT);
+}
+
+static int ldelivery_gc (lua_State *L) {
+  lua_delivery *u = check(L);
+  eb_error err;
+  if (u->d != NULL) settle(u, EB_REQUEUE, &err);
+  lua_bus_unref(u->ref);
+  u->ref = NULL;
+  return 0;
+}
+
+static int ldelivery_body (lua_State *L) {
+  eb_delivery *d = unsettled(L);
+  lua_bytes_push(L, d->body);
+  return 1;
+}
+
+static int ldelivery_size (lua_State *L) {
+  lua_int64_push(L, (int64_t)unsettled(L)->body.n);
+  return 1;
+}
+
+static int ldelivery_oversized (lua_State *L) {
+  lua_pushboolean(L, unsettled(L)->oversized);
+  return 1;
+}
+
+static int ldelivery_malformed_headers (lua_State *L) {
+  lua_pushboolean(L, unsettled(L)->bad_headers);
+  return 1;
+}
+
+static int ldelivery_exchange (lua_State *L) {
+  lua_bytes_push(L, unsettled(L)->exchange);
+  return 1;
+}
+
+static int ldelivery_routing_key (lua_State *L) {
+  lua_bytes_push(L, unsettled(L)->routing_key);
+  return 1;
+}
+
+static int ldelivery_redelivered (lua_State *L) {
+  lua_pushboolean(L, unsettled(L)->redelivered);
+  return 1;
+}
+
+static int ldelivery_consumer (lua_State *L) {
+  lua_int64_push(L, (int64_t)unsettled(L)->consumer);
+  return 1;
+}
+
+static int ldelivery_message_id (lua_State *L) {
+  lua_bytes_push(L, unsettled(L)->properties.message_id);
+  return 1;
+}
+
+static int ldelivery_type (lua_State *L) {
+  lua_bytes_push(L, unsettled(L)->properties.type);
+  return 1;
+}
+
+static int ldelivery_properties (lua_State *L) {
+  lua_properties_push(L, &unsettled(L)->properties);
+  return 1;
+}
+
+static int ldelivery_headers (lua_State *L) {
+  lua_table_push(L, unsettled(L)->properties.headers);
+  return 1;
+}
+
+static int ldelivery_header (lua_State *L) {
+  const char *name = luaL_checkstring(L, 2);
+  const eb_field *f = eb_table_find(unsettled(L)->properties.headers, name);
+  if (f == NULL)
+    lua_pushnil(L);
+  else
+    lua_table_push_field(L, f);
+  return 1;
+}
+
+static int ldelivery_tostring (lua_State *L) {
+  lua_delivery *u = check(L);
+  if (u->d == NULL) {
+    lua_pushliteral(L, "delivery (settled)");
+    return 1;
+  }
+  lua_pushliteral(L, "delivery of '");
+  lua_bytes_push(L, u->d->routing_key);
+  lua_pushliteral(L, "'");
+  lua_concat(L, 3);
+  return 1;
+}
+
+/* Whether a content type says JSON: application/json, application/x+json, with
+** any parameters; absent is taken as JSON. */
+static bool is_json (eb_bytes type) {
+  if (type.p == NULL || type.n == 0) return true;
+  const char *semicolon = memchr(type.p, ';', type.n);
+  size_t n = semicolon != NULL ? (size_t)(semicolon - type.p) : type.n;
+  while (n > 0 && type.p[n - 1] == ' ') n--;
+  if (n < 5 || strncasecmp(type.p + n - 4, "json", 4) != 0) return false;
+  return type.p[n - 5] == '/' || type.p[n - 5] == '+';
+}
+
+/* event, or nil, err: what makes it malformed. */
+static int ldelivery_event (lua_State *L) {
+  eb_delivery *d = unsettled(L);
+  eb_bytes type = d->properties.content_type;
+  eb_error err;
+  if (d->oversized)
+    eb_error_set(&err, EB_ERR_TOO_LARGE, "a body of %zu bytes, over max_body",
+                 d->body.n);
+  else if (d->bad_headers)
+    eb_error_set(&err, EB_ERR_MALFORMED, "headers nested deeper than %d",
+                 EB_TABLE_MAX_DEPTH);
+  else if (!is_json(type))
+    eb_error_set(&err, EB_ERR_MALFORMED,
+                 "content type '%.*s': an event is JSON",
+                 (int)(type.n < 100 ? type.n : 100), type.p);
+  else if (d->body.n == 0)
+    eb_error_set(&err, EB_ERR_MALFORMED, "empty body");
+  else
+    return lua_envelope_decode_body(L, d->body.p, d->body.n, 2);
+  return lua_fail(L, &err);
+}
+
+static const luaL_Reg methods[] = {
+    {"ack", ldelivery_ack},
+    {"reject", ldelivery_reject},
+    {"event", ldelivery_event},
+    {"body", ldelivery_body},
+    {"size", ldelivery_size},
+    {"oversized", ldelivery_oversized},
+    {"malformed_headers", ldelivery_malformed_headers},
+    {"exchange", ldelivery_exchange},
+    {"routing_key", ldelivery_routing_key},
+    {"redelivered", ldelivery_redelivered},
+    {"consumer", ldelivery_consumer},
+    {"message_id", ldelivery_message_id},
+    {"type", ldelivery_type},
+    {"properties", ldelivery_properties},
+    {"headers", ldelivery_headers},
+    {"header", ldelivery_header},
+    {"__gc", ldelivery_gc},
+    {"__tostring", ldelivery_tostring},
+    {NULL, NULL}};
+
+void lua_delivery_register (lua_State *L) {
+  luaL_newmetatable(L, LUA_DELIVERY_TYPE);
+  luaL_setfuncs(L, methods, 0);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+}

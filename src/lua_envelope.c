@@ -1,0 +1,497 @@
+/* lua_envelope: see lua_envelope.h. */
+#include "lua_envelope.h"
+
+#include <string.h>
+
+#include "eb_clock.h"
+#include "eb_time.h"
+#include "lua_error.h"
+#include "lua_modules.h"
+#include "lua_scratch.h"
+#include "lua_value.h"
+
+static const char SCRATCH_KEY = 0;  /* its address names the scratch */
+
+static lua_scratch *scratch (lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &SCRATCH_KEY);
+  lua_scratch *s = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return s;
+}
+
+static bool no_memory (eb_error *err) {
+  return eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for an event");
+}
+
+/* Encoding. */
+
+typedef struct writer {
+  lua_State *L;
+  int event;
+  int codec;
+  eb_buffer *to;
+  eb_error *err;
+  lua_encoder value;
+} writer;
+
+static bool put (writer *w, const char *text, size_t n) {
+  return eb_buffer_append(w->to, text, n) || no_memory(w->err);
+}
+
+/* The string in a field, "" when it is nil; the value stays on the stack. */
+static bool text_field (writer *w, const char *name, eb_bytes *b) {
+  lua_State *L = w->L;
+  lua_pushstring(L, name);
+  lua_rawget(L, w->event);
+  if (lua_isnil(L, -1)) {
+    *b = eb_bytes_of("", 0);
+    return true;
+  }
+  if (lua_type(L, -1) != LUA_TSTRING)
+    return eb_error_set(w->err, EB_ERR_INVALID, "%s: a string expected, got %s",
+                        name, lua_typename(L, lua_type(L, -1)));
+  b->p = lua_tolstring(L, -1, &b->n);
+  return true;
+}
+
+/* 'lead' is the text up to the value: ',"source":'. */
+static bool put_text (writer *w, const char *lead, const char *name,
+                      eb_bytes b) {
+  size_t bad;
+  if (!put(w, lead, strlen(lead))) return false;
+  if (eb_json_put_string(w->to, b.p, b.n, &bad)) return true;
+  if (bad == SIZE_MAX) return no_memory(w->err);
+  return eb_error_set(w->err, EB_ERR_INVALID, "%s: invalid UTF-8 at byte %zu",
+                      name, bad + 1);
+}
+
+static bool fits (writer *w, const char *name, eb_bytes b) {
+  return b.n <= EB_SHORTSTR_MAX ||
+         eb_error_set(w->err, EB_ERR_TOO_LARGE,
+                      "%s: %zu bytes; AMQP allows 255", name, b.n);
+}
+
+static bool put_id (writer *w, lua_envelope_info *info) {
+  if (!text_field(w, "id", &info->id)) return false;
+  if (info->id.n == 0) {
+    memcpy(info->made_id, "evt_", 4);
+    if (!eb_uuid_v7(eb_clock_wall_ms(), info->made_id + 4))
+      return eb_error_set(w->err, EB_ERR_INTERNAL,
+                          "the system has no random bytes for an id");
+    info->id = eb_bytes_of(info->made_id, sizeof info->made_id);
+  }
+  return fits(w, "id", info->id) && put_text(w, "{\"id\":", "id", info->id);
+}
+
+static bool put_type (writer *w, lua_envelope_info *info) {
+  if (!text_field(w, "type", &info->type)) return false;
+  if (info->type.n == 0)
+    return eb_error_set(w->err, EB_ERR_INVALID, "type: missing");
+  return fits(w, "type", info->type) &&
+         put_text(w, ",\"type\":", "type", info->type);
+}
+
+/* Left out when it is nil; "" is kept, as Go services send it. */
+static bool put_optional (writer *w, const char *lead, const char *name,
+                          eb_bytes *b) {
+  if (!text_field(w, name, b)) return false;
+  if (lua_isnil(w->L, -1)) return true;
+  return fits(w, name, *b) && put_text(w, lead, name, *b);
+}
+
+static bool put_timestamp (writer *w, lua_envelope_info *info) {
+  char text[EB_TIME_TEXT];
+  eb_bytes given;
+  if (!text_field(w, "timestamp", &given)) return false;
+  if (given.n == 0) {
+    info->timestamp_ms = eb_clock_wall_ms();
+    eb_time_format(info->timestamp_ms, text);
+    given = eb_bytes_of(text, sizeof text);
+  } else if (!eb_time_parse(given.p, given.n, &info->timestamp_ms)) {
+    return eb_error_set(w->err, EB_ERR_INVALID,
+                        "timestamp: '%.*s' is not RFC 3339 "
+                        "(2024-01-15T10:30:00Z)",
+                        (int)(given.n < 40 ? given.n : 40), given.p);
+  }
+  return put_text(w, ",\"timestamp\":", "timestamp", given);
+}
+
+static bool put_value (writer *w, int index, const char *name) {
+  if (lua_value_encode(&w->value, index)) return true;
+  lua_encoder_explain(&w->value, name);
+  return false;
+}
+
+/* The payload by another codec: its text stays on the stack. */
+static bool put_by_codec (writer *w, int index) {
+  lua_State *L = w->L;
+  size_t n;
+  lua_getfield(L, w->codec, "encode");
+  lua_pushvalue(L, index);
+  if (lua_pcall(L, 1, 2, 0) != 0) lua_pushnil(L), lua_insert(L, -2);
+  if (lua_type(L, -2) != LUA_TSTRING) {
+    const char *why = lua_tostring(L, -1);
+    return eb_error_set(w->err, EB_ERR_INVALID, "data: the codec failed: %s",
+                        why != NULL ? why : "no text came back");
+  }
+  const char *p = lua_tolstring(L, -2, &n);
+  return put(w, p, n);
+}
+
+static bool put_data (writer *w) {
+  lua_State *L = w->L;
+  if (!put(w, ",\"data\":", 8)) return false;
+  lua_pushliteral(L, "data");
+  lua_rawget(L, w->event);
+  int index = lua_gettop(L);
+  if (w->codec != 0 && !lua_isnil(L, w->codec)) return put_by_codec(w, index);
+  return put_value(w, index, "data");
+}
+
+static bool put_metadata (writer *w) {
+  lua_State *L = w->L;
+  lua_pushliteral(L, "metadata");
+  lua_rawget(L, w->event);
+  bool null = lua_islightuserdata(L, -1) && lua_touserdata(L, -1) == NULL;
+  if (lua_isnil(L, -1) || null) return true;
+  int index = lua_gettop(L);
+  if (lua_type(L, index) != LUA_TTABLE || lua_rawlen(L, index) > 0)
+    return eb_error_set(w->err, EB_ERR_INVALID,
+                        "metadata: a table with string keys expected");
+  return put(w, ",\"metadata\":", 12) && put_value(w, index, "metadata");
+}
+
+static bool is_known (const char *name) {
+  static const char *const known[] = {
+      "id", "type", "source", "timestamp", "tenant_id", "correlation_id",
+      "data", "metadata"};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (strcmp(name, known[i]) == 0) return true;
+  return false;
+}
+
+static bool put_others (writer *w) {
+  lua_State *L = w->L;
+  lua_pushnil(L);
+  while (lua_next(L, w->event) != 0) {
+    if (lua_type(L, -2) != LUA_TSTRING)
+      return eb_error_set(w->err, EB_ERR_INVALID,
+                          "an event's field names must be strings");
+    const char *name = lua_tostring(L, -2);
+    if (!is_known(name)) {
+      eb_bytes key;
+      key.p = lua_tolstring(L, -2, &key.n);
+      if (!put_text(w, ",", name, key) || !put(w, ":", 1) ||
+          !put_value(w, lua_gettop(L), name))
+        return false;
+    }
+    lua_pop(L, 1);
+  }
+  return true;
+}
+
+static bool encode (writer *w, lua_envelope_info *info) {
+  return put_id(w, info) && put_type(w, info) &&
+         put_optional(w, ",\"source\":", "source", &info->source) &&
+         put_timestamp(w, info) &&
+         put_optional(w, ",\"tenant_id\":", "tenant_id", &info->tenant_id) &&
+         put_optional(w, ",\"correlation_id\":", "correlation_id",
+                      &info->correlation_id) &&
+         put_data(w) && put_metadata(w) && put_others(w) && put(w, "}", 1);
+}
+
+bool lua_envelope_encode (lua_State *L, int event, int codec, eb_buffer *to,
+                          lua_envelope_info *info, eb_error *err) {
+  writer w;
+  w.L = L;
+  w.event = lua_absindex(L, event);
+  w.codec = codec == 0 ? 0 : lua_absindex(L, codec);
+  w.to = to;
+  w.err = err;
+  if (!lua_checkstack(L, 24)) return no_memory(err);
+  lua_encoder_init(&w.value, L, to, err);
+  int top = lua_gettop(L);
+  bool ok = encode(&w, info);
+  lua_settop(L, top);  /* the strings in 'info' live on in the event */
+  return ok;
+}
+
+/* Decoding. */
+
+typedef struct reader {
+  lua_State *L;
+  eb_json *json;
+  lua_decoder value;
+  int codec;
+  int event;
+  bool has_id;
+  bool has_type;
+  bool has_timestamp;
+} reader;
+
+static bool wrong (reader *r, const char *field, const char *what) {
+  return eb_error_set(&r->json->err, EB_ERR_MALFORMED, "envelope field \"%s\": %s",
+                      field, what);
+}
+
+static bool wrong_kind (reader *r, const char *field, const char *want,
+                        eb_json_token t) {
+  if (t == EB_JSON_ERROR) return false;
+  return eb_error_set(&r->json->err, EB_ERR_MALFORMED,
+                      "envelope field \"%s\": %s expected, got %s", field, want,
+                      eb_json_token_name(t));
+}
+
+static void set (reader *r, const char *field) {
+  lua_pushstring(r->L, field);
+  lua_insert(r->L, -2);
+  lua_rawset(r->L, r->event);
+}
+
+static bool read_required (reader *r, const char *field, eb_json_token t,
+                           bool *has) {
+  eb_json *j = r->json;
+  if (t != EB_JSON_STRING) return wrong_kind(r, field, "a string", t);
+  if (j->size == 0) return wrong(r, field, "empty");
+  if (j->size > 1024) return wrong(r, field, "longer than 1024 bytes");
+  lua_pushlstring(r->L, j->text, j->size);
+  set(r, field);
+  *has = true;
+  return true;
+}
+
+static bool read_timestamp (reader *r, eb_json_token t) {
+  int64_t ms;
+  if (!read_required(r, "timestamp", t, &r->has_timestamp)) return false;
+  return eb_time_parse(r->json->text, r->json->size, &ms) ||
+         wrong(r, "timestamp", "not RFC 3339 (2024-01-15T10:30:00Z)");
+}
+
+static bool read_optional (reader *r, const char *field, eb_json_token t) {
+  if (t == EB_JSON_NULL) return true;
+  if (t != EB_JSON_STRING) return wrong_kind(r, field, "a string", t);
+  lua_pushlstring(r->L, r->json->text, r->json->size);
+  set(r, field);
+  return true;
+}
+
+static bool read_metadata (reader *r, eb_json_token t) {
+  if (t == EB_JSON_NULL) return true;
+  if (t != EB_JSON_OBJECT) return wrong_kind(r, "metadata", "an object", t);
+  if (!lua_value_decode(&r->value, t)) return false;
+  set(r, "metadata");
+  return true;
+}
+
+/* The payload by another codec gets its bytes as they came. */
+static bool read_by_codec (reader *r, const char *begin, eb_json_token t) {
+  lua_State *L = r->L;
+  if (!eb_json_skip(r->json, t)) return false;
+  lua_getfield(L, r->codec, "decode");
+  lua_pushlstring(L, begin, (size_t)(r->json->p - begin));
+  if (lua_pcall(L, 1, 1, 0) != 0) {
+    const char *why = lua_tostring(L, -1);
+    return eb_error_set(&r->json->err, EB_ERR_MALFORMED,
+                        "envelope field \"data\": the codec failed: %s",
+                        why != NULL ? why : "no reason given");
+  }
+  set(r, "data");
+  return true;
+}
+
+/* Where the next value begins. */
+static const char *value_start (const eb_json *j) {
+  const char *p = j->p;
+  while (p < j->end && strchr(" \t\r\n", *p) != NULL && *p != '\0') p++;
+  return p;
+}
+
+static bool read_data (reader *r) {
+  const char *begin = value_start(r->json);
+  eb_json_token t = eb_json_next(r->json);
+  if (t == EB_JSON_ERROR) return false;
+  if (r->codec != 0 && !lua_isnil(r->L, r->codec))
+    return read_by_codec(r, begin, t);
+  if (!lua_value_decode(&r->value, t)) return false;
+  set(r, "data");
+  return true;
+}
+
+static bool is (const eb_json *j, const char *name, size_t n) {
+  return j->size == n && memcmp(j->text, name, n) == 0;
+}
+
+static bool read_other (reader *r) {
+  lua_State *L = r->L;
+  lua_pushlstring(L, r->json->text, r->json->size);
+  if (!lua_value_decode(&r->value, eb_json_next(r->json))) return false;
+  lua_rawset(L, r->event);
+  return true;
+}
+
+/* The reader stands behind a name. */
+static bool read_field (reader *r) {
+  eb_json *j = r->json;
+  if (is(j, "data", 4)) return read_data(r);
+  if (is(j, "id", 2)) return read_required(r, "id", eb_json_next(j), &r->has_id);
+  if (is(j, "type", 4))
+    return read_required(r, "type", eb_json_next(j), &r->has_type);
+  if (is(j, "timestamp", 9)) return read_timestamp(r, eb_json_next(j));
+  if (is(j, "source", 6)) return read_optional(r, "source", eb_json_next(j));
+  if (is(j, "tenant_id", 9))
+    return read_optional(r, "tenant_id", eb_json_next(j));
+  if (is(j, "correlation_id", 14))
+    return read_optional(r, "correlation_id", eb_json_next(j));
+  if (is(j, "metadata", 8)) return read_metadata(r, eb_json_next(j));
+  return read_other(r);
+}
+
+static bool decode (reader *r) {
+  eb_json_token t = eb_json_next(r->json);
+  if (t != EB_JSON_OBJECT && t != EB_JSON_ERROR)
+    return eb_error_set(&r->json->err, EB_ERR_MALFORMED,
+                        "an envelope is an object, not %s",
+                        eb_json_token_name(t));
+  if (t == EB_JSON_ERROR) return false;
+  while ((t = eb_json_next(r->json)) == EB_JSON_KEY)
+    if (!read_field(r)) return false;
+  if (t != EB_JSON_OBJECT_END || eb_json_next(r->json) != EB_JSON_END)
+    return false;
+  if (!r->has_id) return wrong(r, "id", "missing");
+  if (!r->has_type) return wrong(r, "type", "missing");
+  return r->has_timestamp || wrong(r, "timestamp", "missing");
+}
+
+int lua_envelope_decode_body (lua_State *L, const char *p, size_t n,
+                              int codec) {
+  lua_scratch *s = scratch(L);
+  reader r;
+  memset(&r, 0, sizeof r);
+  r.L = L;
+  if (codec != 0 && !lua_isnoneornil(L, codec)) r.codec = lua_absindex(L, codec);
+  luaL_checkstack(L, 24, NULL);
+  lua_array_mt_push(L);
+  r.value.array_mt = lua_gettop(L);
+  lua_createtable(L, 0, 8);
+  r.event = lua_gettop(L);
+  r.json = lua_scratch_read(s, p, n, EB_JSON_DEPTH);
+  r.value.L = L;
+  r.value.json = r.json;
+  r.value.big = LUA_BIG_ERROR;
+  r.value.marks = true;
+  bool ok = decode(&r);
+  eb_error err = r.json->err;
+  lua_scratch_done(s);
+  lua_settop(L, r.event);
+  if (ok) return 1;
+  lua_pushnil(L);
+  lua_error_push(L, &err);
+  return 2;
+}
+
+/* The module. */
+
+static void copy_field (lua_State *L, const char *name) {
+  lua_getfield(L, 1, name);
+  if (!lua_isnil(L, -1))
+    lua_setfield(L, 2, name);
+  else
+    lua_pop(L, 1);
+}
+
+/* new(fields) -> event, with id and timestamp */
+static int envelope_new (lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_createtable(L, 0, 8);
+  lua_pushnil(L);
+  while (lua_next(L, 1) != 0) {
+    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+    if (!is_known(name))
+      return luaL_error(L, "unknown field '%s' of an event", name);
+    lua_pop(L, 1);
+  }
+  static const char *const names[] = {"id", "type", "source", "timestamp",
+                                      "tenant_id", "correlation_id", "data",
+                                      "metadata"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    copy_field(L, names[i]);
+  lua_getfield(L, 2, "type");
+  if (lua_type(L, -1) != LUA_TSTRING || lua_rawlen(L, -1) == 0)
+    return luaL_error(L, "an event needs a type");
+  lua_getfield(L, 2, "id");
+  if (lua_isnil(L, -1)) {
+    char id[4 + EB_UUID_TEXT] = "evt_";
+    if (!eb_uuid_v7(eb_clock_wall_ms(), id + 4))
+      return luaL_error(L, "the system has no random bytes for an id");
+    lua_pushlstring(L, id, sizeof id);
+    lua_setfield(L, 2, "id");
+  }
+  lua_getfield(L, 2, "timestamp");
+  if (lua_isnil(L, -1)) {
+    char text[EB_TIME_TEXT];
+    eb_time_format(eb_clock_wall_ms(), text);
+    lua_pushlstring(L, text, sizeof text);
+    lua_setfield(L, 2, "timestamp");
+  }
+  lua_settop(L, 2);
+  return 1;
+}
+
+/* The codec of an options table, pushed: nil when there is none. */
+static void push_codec (lua_State *L, int options) {
+  if (lua_isnoneornil(L, options)) {
+    lua_pushnil(L);
+    return;
+  }
+  luaL_checktype(L, options, LUA_TTABLE);
+  lua_pushnil(L);
+  while (lua_next(L, options) != 0) {
+    if (lua_type(L, -2) != LUA_TSTRING ||
+        strcmp(lua_tostring(L, -2), "codec") != 0)
+      luaL_error(L, "unknown option (codec is the only one)");
+    lua_pop(L, 1);
+  }
+  lua_getfield(L, options, "codec");
+  if (!lua_isnil(L, -1)) luaL_checktype(L, -1, LUA_TTABLE);
+}
+
+/* encode(event [, {codec=}]) -> bytes | nil, err */
+static int envelope_encode (lua_State *L) {
+  lua_scratch *s = scratch(L);
+  lua_envelope_info info;
+  eb_error err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 2);
+  push_codec(L, 2);
+  eb_buffer *to = lua_scratch_write(s);
+  if (!lua_envelope_encode(L, 1, 3, to, &info, &err)) {
+    lua_pushnil(L);
+    lua_error_push(L, &err);
+    return 2;
+  }
+  lua_pushlstring(L, (const char *)eb_buffer_bytes(to), eb_buffer_size(to));
+  lua_scratch_done(s);
+  return 1;
+}
+
+/* decode(bytes [, {codec=}]) -> event | nil, err */
+static int envelope_decode (lua_State *L) {
+  size_t n;
+  const char *p = luaL_checklstring(L, 1, &n);
+  lua_settop(L, 2);
+  push_codec(L, 2);
+  return lua_envelope_decode_body(L, p, n, 3);
+}
+
+static const luaL_Reg functions[] = {{"new", envelope_new},
+                                     {"encode", envelope_encode},
+                                     {"decode", envelope_decode},
+                                     {NULL, NULL}};
+
+int lua_envelope_open (lua_State *L) {
+  lua_scratch_push(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &SCRATCH_KEY);
+  luaL_newlib(L, functions);
+  return 1;
+}

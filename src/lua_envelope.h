@@ -1,0 +1,37 @@
+/* lua_envelope: the standard envelope, between Lua tables and bytes.
+**
+** id, type, source, timestamp, tenant_id, correlation_id, data, metadata, in this
+** order; what else an event carries is kept and comes after. Thread: lua.
+*/
+#ifndef LUA_ENVELOPE_H
+#define LUA_ENVELOPE_H
+
+#include "eb_buffer.h"
+#include "eb_item.h"
+#include "eb_uuid.h"
+#include "lua_compat.h"
+
+/* What AMQP properties mirror. The bytes belong to the event's table, or to
+** this struct; absent ones are empty. */
+typedef struct lua_envelope_info {
+  eb_bytes id;
+  eb_bytes type;
+  eb_bytes source;
+  eb_bytes tenant_id;
+  eb_bytes correlation_id;
+  int64_t timestamp_ms;
+  char made_id[4 + EB_UUID_TEXT];
+} lua_envelope_info;
+
+/* Appends the event (a table at 'event') as JSON; id and timestamp are made when
+** it has none. 'codec': stack index of a table whose 'encode' writes the
+** payload, or of nil. False: err says which field cannot be sent, and where in
+** it; *to is to be rolled back. May raise Lua's memory error. */
+bool lua_envelope_encode (lua_State *L, int event, int codec, eb_buffer *to,
+                          lua_envelope_info *info, eb_error *err);
+
+/* Pushes the event, or nil, err. 'codec': as above, its 'decode' reads the
+** payload. Returns how many values were pushed. */
+int lua_envelope_decode_body (lua_State *L, const char *p, size_t n, int codec);
+
+#endif

@@ -1,0 +1,11 @@
+/* lua_modules: the tables that make up eventbus.core. Thread: lua. */
+#ifndef LUA_MODULES_H
+#define LUA_MODULES_H
+
+#include "lua_compat.h"
+
+/* Each pushes a table of functions. */
+int lua_json_open (lua_State *L);
+int lua_envelope_open (lua_State *L);
+
+#endif

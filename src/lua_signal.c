@@ -1,0 +1,68 @@
+/* lua_signal: SIGINT and SIGTERM for a program that runs a bus.
+**
+** The handler counts and makes the bus's wait return, nothing else; Lua asks
+** what came. One bus at a time; what was there before is put back.
+*/
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "lua_bus.h"
+
+static volatile sig_atomic_t last_signal;
+static volatile sig_atomic_t signal_count;
+static eb_wake trapped_wake;               /* set before the handlers are */
+static volatile sig_atomic_t trapping;
+static const eb_bus *trapped_for;
+static struct sigaction old_int, old_term;
+
+static void on_signal (int signo) {
+  int saved = errno;
+  last_signal = signo;
+  signal_count++;
+  if (trapping) eb_wake_ring(&trapped_wake);
+  errno = saved;
+}
+
+/* trap(bus): begins to catch both signals for it. */
+int lua_signal_trap (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  struct sigaction sa;
+  if (bus == NULL) return luaL_error(L, "the bus is closed");
+  if (trapping) return luaL_error(L, "signals are trapped by another bus");
+  memset(&sa, 0, sizeof sa);
+  sa.sa_handler = on_signal;
+  sigemptyset(&sa.sa_mask);
+  trapped_wake = *eb_bus_wake(bus);
+  last_signal = signal_count = 0;
+  trapped_for = bus;
+  trapping = 1;
+  sigaction(SIGINT, &sa, &old_int);
+  sigaction(SIGTERM, &sa, &old_term);
+  return 0;
+}
+
+static void untrap (void) {
+  if (!trapping) return;
+  sigaction(SIGINT, &old_int, NULL);
+  sigaction(SIGTERM, &old_term, NULL);
+  trapping = 0;
+}
+
+int lua_signal_untrap (lua_State *L) {
+  (void)L;
+  untrap();
+  return 0;
+}
+
+void lua_signal_release (const eb_bus *bus) {
+  if (trapping && trapped_for == bus) untrap();
+}
+
+/* trapped() -> number of the last signal, how many came; nil when none. */
+int lua_signal_trapped (lua_State *L) {
+  if (signal_count == 0) return 0;
+  lua_pushinteger(L, last_signal);
+  lua_pushinteger(L, signal_count);
+  return 2;
+}

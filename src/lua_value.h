@@ -1,0 +1,53 @@
+/* lua_value: Lua values and JSON, into each other in one pass.
+**
+** A table is an array when its keys are 1..n, or when it carries the array mark:
+** ours, or lua-cjson's 'array_mt' and 'empty_array_mt'. The empty table without
+** a mark is an object. null is the light userdata NULL, which is cjson.null and
+** ngx.null too. Raw access only: no metamethod runs. Thread: lua.
+*/
+#ifndef LUA_VALUE_H
+#define LUA_VALUE_H
+
+#include "eb_json.h"
+#include "lua_compat.h"
+
+enum { LUA_VALUE_PATH = 256 };
+
+/* Integers that Lua cannot hold exactly. */
+typedef enum lua_big { LUA_BIG_ERROR, LUA_BIG_STRING } lua_big;
+
+typedef struct lua_encoder {
+  lua_State *L;
+  eb_buffer *out;
+  unsigned max_depth;
+  bool sort_keys;
+  eb_error *err;
+  char path[LUA_VALUE_PATH];  /* after a failure: where, "items[2].price" */
+  const void *above[EB_JSON_MAX_DEPTH]; /* tables being encoded, outermost first */
+} lua_encoder;
+
+/* Appends the value at 'index'. False: err says what cannot be sent (invalid),
+** the path where; the buffer holds half of it. May raise Lua's memory error. */
+bool lua_value_encode (lua_encoder *e, int index);
+void lua_encoder_init (lua_encoder *e, lua_State *L, eb_buffer *out,
+                       eb_error *err);
+
+/* Puts 'root' in front of the path and the path in front of the message. */
+void lua_encoder_explain (lua_encoder *e, const char *root);
+
+typedef struct lua_decoder {
+  lua_State *L;
+  eb_json *json;
+  lua_big big;
+  bool marks;       /* arrays carry the array mark */
+  int array_mt;     /* stack index of that metatable */
+} lua_decoder;
+
+/* Pushes the value that begins with 't'. False: json->err says why, and the
+** stack is as it was. */
+bool lua_value_decode (lua_decoder *d, eb_json_token t);
+
+/* Pushes the metatable that marks arrays. */
+void lua_array_mt_push (lua_State *L);
+
+#endif
