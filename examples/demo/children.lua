@@ -1,0 +1,129 @@
+-- children: the demo's processes, each with a log file of its own.
+--
+-- Whatever happens to the demo, none of them stays behind: a reaper, told every pid, acts when our end of its pipe closes,
+-- and removes the folder.
+
+local socket = require "socket"
+
+local children = {}
+children.__index = children
+
+local function quote(text) return "'" .. tostring(text):gsub("'", "'\\''") .. "'" end
+children.quote = quote
+
+-- Signals of the terminal reach it too, and it must outlive us. A pid counts only while it still runs one of our files.
+-- A broker in the folder has a guard of its own, which needs the folder until it is done.
+local REAPER = [[
+trap '' INT TERM HUP
+read -r folder
+pids=
+while read -r pid; do pids="$pids $pid"; done
+ours() {
+  case "$(ps -ww -p "$1" -o stat=,args= 2>/dev/null)" in
+    Z*) return 1 ;;
+    *examples/*|*spec/support/*) return 0 ;;
+  esac
+  return 1
+}
+left=
+for pid in $pids; do if ours "$pid"; then kill -TERM "$pid"; left="$left $pid"; fi; done
+[ -z "$left" ] || sleep 2
+for pid in $left; do ours "$pid" && kill -KILL "$pid"; done
+tries=0
+while [ -d "$folder/broker" ] && [ $tries -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
+case "$folder" in */eventbus-*) rm -rf "$folder" ;; esac
+]]
+
+local function signal(child, name)
+  os.execute(("kill -%s %s 2>/dev/null"):format(name, child.pid))
+end
+children.signal = signal
+
+function children.new(folder)
+  local reaper = assert(io.popen(REAPER, "w"))
+  reaper:write(folder, "\n")
+  return setmetatable({ folder = folder, list = {}, reaper = reaper }, children)
+end
+
+--- Starts `command`, a list of words, with these environment variables; its output goes to a file.
+function children:start(name, command, environment)
+  local words = { "exec", "env" }
+  for variable, value in pairs(environment or {}) do words[#words + 1] = quote(variable .. "=" .. value) end
+  for _, word in ipairs(command) do words[#words + 1] = quote(word) end
+  local path = ("%s/%s.log"):format(self.folder, name)
+  local pipe = assert(io.popen(("echo $$; %s >%s 2>&1 </dev/null"):format(table.concat(words, " "), quote(path)), "r"))
+  local child = { name = name, path = path, pipe = pipe, pid = assert(pipe:read("*l")), position = 0, tail = "" }
+  self.reaper:write(child.pid, "\n")
+  self.reaper:flush()
+  -- Closing the state collects the pipe, and that waits for the child's end; this, younger, is collected first.
+  child.last = setmetatable({}, { __gc = function() if child.pipe then signal(child, "KILL") end end })
+  self.list[#self.list + 1] = child
+  return child
+end
+
+--- The complete lines a child has written since the last call.
+function children.lines(child)
+  local file = io.open(child.path, "rb")
+  if not file then return {} end
+  file:seek("set", child.position)
+  local text = file:read("*a") or ""
+  file:close()
+  child.position = child.position + #text
+  local lines = {}
+  child.tail = (child.tail .. text):gsub("([^\n]*)\n", function(line)
+    lines[#lines + 1] = line
+    return ""
+  end)
+  return lines
+end
+
+--- Has it ended? (A process we have not waited for yet counts as ended.)
+function children.ended(child)
+  if not child.pipe then return true end
+  local pipe = io.popen("ps -p " .. child.pid .. " -o stat= 2>/dev/null", "r")
+  local state = pipe:read("*l") or ""
+  pipe:close()
+  return state == "" or state:sub(1, 1) == "Z"
+end
+
+--- Waits for a child that ends by itself; its exit code, nil after the deadline.
+function children.wait(child, seconds)
+  local deadline = socket.gettime() + seconds
+  while not children.ended(child) do
+    if socket.gettime() > deadline then return nil end
+    socket.sleep(0.05)
+  end
+  if child.pipe then
+    local ok, how, code = child.pipe:close()
+    child.pipe = nil
+    child.code = how == "signal" and 128 + code or code or (ok and 0 or 1)
+  end
+  return child.code
+end
+
+--- Asks all to stop, then waits for each. Names those that did not end, or not with 0.
+function children:stop()
+  local failed = {}
+  for _, child in ipairs(self.list) do
+    if child.pipe then signal(child, "TERM") end
+  end
+  for _, child in ipairs(self.list) do
+    if child.pipe and not children.wait(child, 8) then
+      signal(child, "KILL")
+      children.wait(child, 2)
+      child.code = 137
+    end
+    if child.code ~= 0 and not (child.may_be_killed and child.code > 128) then
+      failed[#failed + 1] = ("%s (%s)"):format(child.name, tostring(child.code))
+    end
+  end
+  return failed
+end
+
+--- Ends the reaper, which removes the folder.
+function children:close()
+  if self.reaper then self.reaper:close() end
+  self.reaper = nil
+end
+
+return children

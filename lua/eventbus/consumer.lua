@@ -1,0 +1,381 @@
+--- A subscription: it hands each event of one queue to its handler, and settles it by what the handler did.
+--
+--   handled → ack          raised, or returned false or nil, err → retry policy, then dead letters
+--   ignore  → ack          reject, malformed, unhandled          → dead letters
+--
+-- Each delivery is settled exactly once. A retry or dead letter is a confirmed copy first (handover.lua), then an ack.
+
+local Error = require "eventbus.error"
+local config = require "eventbus.config"
+local context = require "eventbus.context"
+local core = require "eventbus.core"
+local deadletter = require "eventbus.deadletter"
+local failure = require "eventbus.failure"
+local handover = require "eventbus.handover"
+local options = require "eventbus.options"
+local outcome = require "eventbus.outcome"
+local retry = require "eventbus.retry"
+local router = require "eventbus.router"
+local units = require "eventbus.units"
+
+local consumer = {}
+
+local Context, is_outcome = context.class, outcome.is
+
+---@class eventbus.SubscribeOptions
+---@field prefetch integer|nil      unsettled events the broker may have out; default: the bus's
+---@field retry table|false|nil     count, delay, delays, backoff, factor, max_delay, jitter; false: no retries
+---@field unhandled "dead_letter"|"ack"|function|nil
+---@field dead_letter { exchange: string, routing_key: string|nil }|false|nil
+---@field consumer_tag string|nil
+---@field exclusive boolean|nil
+---@field priority integer|nil
+---@field arguments table|nil
+---@field codec table|nil
+---@field timeout number|string|nil
+consumer.SCHEMA = {
+  prefetch = config.rules.prefetch,
+  retry = retry.rule,
+  unhandled = config.rules.unhandled,
+  dead_letter = config.rules.dead_letter,
+  consumer_tag = options.name,
+  exclusive = options.boolean,
+  priority = options.integer(-2147483648, 2147483647),
+  arguments = options.table,
+  codec = config.rules.codec,
+  timeout = config.rules.timeout,
+}
+
+---@class eventbus.Subscription
+---@field queue string
+local Consumer = {}
+Consumer.__index = Consumer
+
+-- Calling a handler.
+
+local function on_error(value)
+  if is_outcome(value) then return value end
+  return { raised = value, frames = failure.frames(debug.traceback("", 2)) }
+end
+
+-- Lua 5.1's xpcall passes no arguments on. There, events are handled one at a time, so three variables are enough.
+local invoke
+if select(2, xpcall(function(x) return x end, print, true)) then
+  function invoke(handler, event, ctx)
+    return xpcall(handler, on_error, event, ctx)
+  end
+else
+  local handler, event, ctx
+  local function call() return handler(event, ctx) end
+  function invoke(h, e, c)
+    handler, event, ctx = h, e, c
+    return xpcall(call, on_error)
+  end
+end
+
+-- What a handler did, when it did not simply succeed: an outcome, or { raised =, frames = }.
+local function verdict(ok, a, b)
+  if not ok then
+    if type(a) == "table" and (is_outcome(a) or a.frames) then return a end
+    return { raised = a }
+  end
+  if is_outcome(a) then return a end
+  if is_outcome(b) and not a then return b end
+  if a == false then return { raised = b == nil and "the handler returned false" or b } end
+  return { raised = b }
+end
+
+local function attempt_of(delivery)
+  return deadletter.attempt(delivery:header(deadletter.HEADERS.attempt))
+end
+
+-- Where copies go.
+
+local function delay_destination(self, ms)
+  if ms <= 0 then
+    return { exchange = "", routing_key = self.queue, steps = {}, declared = true }
+  end
+  local destination = self._delays[ms]
+  if not destination then
+    destination = {
+      exchange = "", routing_key = retry.queue_name(self.queue, ms), declared = false,
+      steps = { retry.step_for(self.queue, ms, self._hub.queues[self.queue]) },
+    }
+    destination.on_declared = function() destination.declared = true end
+    self._delays[ms] = destination
+  end
+  return destination
+end
+
+local function hand_over(self, delivery, destination, note, count, text)
+  note.queue = self.queue
+  note.host = core.hostname()
+  note.now = deadletter.time(core.wall())
+  local exchange, key = delivery:exchange(), delivery:routing_key()
+  if exchange == "" then exchange, key = deadletter.origin(delivery:headers(), exchange, key) end
+  note.exchange, note.routing_key = exchange, key
+  if not destination.routing_key then
+    destination = { exchange = destination.exchange, routing_key = key, steps = destination.steps, declared = true }
+  end
+  local counts, log = self._counts, self._hub.log
+  local fields = { queue = self.queue, id = delivery:message_id(), type = delivery:type(), attempt = attempt_of(delivery),
+    reason = note.reason, error = note.error }
+  counts.pending = counts.pending + 1
+  handover.start(self, delivery, destination, note, function(confirmed)
+    counts.pending = counts.pending - 1
+    if not confirmed then return end
+    counts[count] = counts[count] + 1
+    log(count == "retried" and "info" or "warning", text, fields)
+  end)
+end
+
+local function dead_letter(self, delivery, reason, text, failed)
+  local note = { attempt = attempt_of(delivery), reason = reason, error = text,
+    code = failed and failure.code(failed.raised), frames = failed and failed.frames }
+  if self._dead_letter then
+    return hand_over(self, delivery, self._dead_letter, note, "dead_lettered", "dead-lettered")
+  end
+  self._hub.log("error", "rejected, this subscription has no dead letters of its own",
+    { queue = self.queue, id = delivery:message_id(), reason = reason, error = text })
+  self._counts.dropped = self._counts.dropped + 1
+  delivery:reject(false)
+end
+
+local function send_back(self, delivery, ms, attempt, text, failed)
+  local note = { attempt = attempt, error = text, code = failed and failure.code(failed.raised),
+    frames = failed and failed.frames }
+  hand_over(self, delivery, delay_destination(self, ms), note, "retried", "failed, will be retried in " .. units.show(ms))
+end
+
+-- Settling what did not succeed.
+
+local function settle_failure(self, delivery, failed)
+  local text = failure.text(failed.raised)
+  local attempt = attempt_of(delivery)
+  self._counts.failed = self._counts.failed + 1
+  local ms = self._policy:delay_after(attempt)
+  if ms then return send_back(self, delivery, ms, attempt + 1, text, failed) end
+  dead_letter(self, delivery, "failed", text, failed)
+end
+
+local function settle_retry(self, delivery, wanted)
+  local attempt = attempt_of(delivery)
+  local text = wanted.reason or "the handler asked for a retry"
+  local counted = wanted.counted ~= false
+  if counted and attempt > self._policy.count then return dead_letter(self, delivery, "failed", text) end
+  local ms = wanted.after and self._policy:delay_near(wanted.after) or self._policy:delay_of(attempt)
+  send_back(self, delivery, ms, counted and attempt + 1 or attempt, text)
+end
+
+local function settle(self, delivery, what)
+  -- A wait of the handler was cut short by a second signal, or by the end of the bus: not the event's fault.
+  if self._hub.stop_now or self._hub.closed then return delivery:reject(true) end
+  if what.kind == "ignore" then
+    self._counts.ignored = self._counts.ignored + 1
+    return delivery:ack()
+  elseif what.kind == "reject" then
+    self._counts.rejected = self._counts.rejected + 1
+    return dead_letter(self, delivery, "rejected", what.reason or "rejected by the handler")
+  elseif what.kind == "retry" then
+    return settle_retry(self, delivery, what)
+  end
+  settle_failure(self, delivery, what)
+end
+
+local function settle_unreadable(self, delivery, err)
+  local counts = self._counts
+  if not delivery:oversized() then
+    counts.malformed = counts.malformed + 1
+    return dead_letter(self, delivery, "malformed", err.message, { raised = err })
+  end
+  counts.oversized = counts.oversized + 1
+  local fields = { queue = self.queue, id = delivery:message_id(), bytes = delivery:size() }
+  local known = self._hub.queues[self.queue]
+  if known and known.dead_letter then
+    -- There is no body to copy; the broker has it, and dead-letters it itself.
+    self._hub.log("error", "an event over max_body was rejected to the broker's dead letters", fields)
+    return delivery:reject(false)
+  end
+  self._hub.log("error", "an event over max_body stays in its queue, and takes a place of the prefetch: raise max_body",
+    fields)
+  self._held[#self._held + 1] = delivery
+end
+
+--- Handles one delivery: the dispatcher's call.
+function Consumer:handle(delivery)
+  local event, err = delivery:event(self._codec)
+  if not event then return settle_unreadable(self, delivery, err) end
+  local handler = self._found[event.type]
+  if not handler then
+    handler = self._router:find(event.type) or self._unhandled
+    self._found = self._router.found
+    if not handler then
+      self._counts.unhandled = self._counts.unhandled + 1
+      if self._ack_unhandled then return delivery:ack() end
+      return dead_letter(self, delivery, "unhandled", ("no handler for %q"):format(failure.cut(event.type, 255)))
+    end
+  end
+  local ctx = setmetatable({ event = event, subscription = self, _delivery = delivery }, Context)
+  local ok, a, b = invoke(handler, event, ctx)
+  if ok and a ~= false and (a ~= nil or b == nil) and not is_outcome(a) then
+    local counts = self._counts
+    counts.handled = counts.handled + 1
+    return delivery:ack()
+  end
+  return settle(self, delivery, verdict(ok, a, b))
+end
+
+-- Life.
+
+local TTL_MATTERS = { ["x-message-ttl"] = true, ["x-expires"] = true, ["x-dead-letter-exchange"] = true,
+  ["x-dead-letter-routing-key"] = true }
+
+--- Whether a queue that exists otherwise than we would declare it serves as well. Dead letters: any. A delay queue: when
+-- it waits as long and leads back.
+function Consumer:tolerates(err, step)
+  if not err or err.code ~= "precondition_failed" or not err.argument then return false end
+  if self._own_dead_letters[step] then return true end
+  return step.name == "queue_declare" and not TTL_MATTERS[err.argument]
+end
+
+--- What was delivered comes again.
+function Consumer:channel_lost()
+  self._held = {}
+end
+
+--- The dispatcher's word that no more will come.
+function Consumer:ended()
+  self._state = "cancelled"
+  self._held = {}
+end
+
+function Consumer:noticed(notice)
+  if notice.event == "cancelled" or notice.event == "consumer_failed" then
+    self._state = "resubscribing"
+  elseif notice.event == "resubscribed" then
+    self._state = "active"
+  end
+end
+
+--- Ends the subscription: the broker delivers no more, and what was delivered and not begun goes back to the queue.
+-- Waits for the broker's answer, `timeout` at most (default: the bus's).
+---@param timeout? number|string
+---@return true
+function Consumer:cancel(timeout)
+  if self._state == "cancelled" then return true end
+  local seconds = self._hub.config.timeout
+  if timeout ~= nil then
+    local expected
+    seconds, expected = units.duration(timeout)
+    if not seconds then error("subscription:cancel: expected " .. expected, 2) end
+  end
+  self._hub:unsubscribe({ self }, core.now() + seconds)
+  self:ended()
+  return true
+end
+
+--- Counters since the start: handled, failed (attempts), retried, dead_lettered, rejected, ignored, malformed, unhandled,
+-- oversized, dropped; pending: copies whose confirm is awaited now; state.
+---@return table
+function Consumer:stats()
+  local result = { queue = self.queue, state = self._state }
+  for key, value in pairs(self._counts) do result[key] = value end
+  return result
+end
+
+local function default_dead_letter(queue, dlq_ttl)
+  local name, key = "deadletter." .. queue, queue .. ".failed"
+  return {
+    exchange = "deadletter", routing_key = key, declared = true,
+    steps = {
+      { name = "exchange_declare", args = { exchange = "deadletter", type = "direct", durable = true } },
+      { name = "queue_declare", args = { queue = name, durable = true,
+        arguments = dlq_ttl > 0 and { ["x-message-ttl"] = dlq_ttl } or nil } },
+      { name = "queue_bind", args = { queue = name, exchange = "deadletter", routing_key = key } },
+    },
+  }
+end
+
+local function dead_letter_of(self, option)
+  local hub = self._hub
+  local known = hub.queues[self.queue]
+  if option == nil and known and known.dead_letter then
+    return { exchange = known.dead_letter.exchange, routing_key = known.dead_letter.routing_key, steps = {},
+      declared = true }
+  end
+  if option == nil then option = hub.config.dead_letter end
+  if option == false or (option == nil and known and known.exclusive) then return false end
+  if option then
+    return { exchange = option.exchange or "deadletter", routing_key = option.routing_key or self.queue .. ".failed",
+      steps = {}, declared = true }
+  end
+  local result = default_dead_letter(self.queue, hub.config.dlq_ttl)
+  for _, step in ipairs(result.steps) do self._own_dead_letters[step] = true end
+  return result
+end
+
+local function prepare(self, timeout)
+  local ok, err = self._hub:call("queue_declare", { queue = self.queue, passive = true, record = false }, timeout)
+  if not ok then return nil, err end
+  local steps, delays = {}, self._policy:delays()
+  for _, ms in ipairs(delays) do
+    for _, step in ipairs(delay_destination(self, ms).steps) do steps[#steps + 1] = step end
+  end
+  for _, step in ipairs(self._dead_letter and self._dead_letter.steps or {}) do steps[#steps + 1] = step end
+  ok, err = self._hub:call_all(steps, timeout, function(e, step) return self:tolerates(e, step) end)
+  if not ok then return nil, err end
+  for _, ms in ipairs(delays) do delay_destination(self, ms).declared = true end
+  return true
+end
+
+local function check_names(self)
+  local longest = #self.queue
+  for _, ms in ipairs(self._policy:delays()) do longest = math.max(longest, #retry.queue_name(self.queue, ms)) end
+  if self._dead_letter then longest = math.max(longest, #self._dead_letter.exchange + #self.queue + 1) end
+  if longest <= 255 then return true end
+  return nil, Error.new("invalid", ("the queue's name has %d bytes; with the endings of its retry and dead-letter queues " ..
+    "it would pass AMQP's 255"):format(#self.queue))
+end
+
+--- A subscription of a bus (or a view of one) to a queue that exists.
+---@param bus eventbus.Bus
+---@param queue string
+---@param handlers table<string, function>|function
+---@param opts? eventbus.SubscribeOptions
+---@param level integer  of the user, for mistakes
+---@return eventbus.Subscription|nil, eventbus.Error|nil
+function consumer.subscribe(bus, queue, handlers, opts, level)
+  local where = "bus:subscribe"
+  options.argument(queue, "string", where, "the queue", level)
+  if queue == "" then error(where .. ": the queue's name is empty", level) end
+  local given = options.check(consumer.SCHEMA, opts, where, level)
+  local routes, mistake = router.new(handlers)
+  if not routes then error(where .. ": " .. mistake, level) end
+  local hub = bus._hub
+  local defaults = hub.config
+  local policy
+  policy, mistake = retry.policy(given.retry, defaults.retry)
+  if not policy then error(where .. ": " .. mistake, level) end
+  local unhandled = given.unhandled or defaults.unhandled
+
+  local self = setmetatable({
+    queue = queue, _bus = bus, _hub = hub, _router = routes, _found = routes.found, _policy = policy,
+    _codec = given.codec or defaults.codec, _unhandled = type(unhandled) == "function" and unhandled or nil,
+    _ack_unhandled = unhandled == "ack", _delays = {}, _own_dead_letters = {}, _held = {}, _state = "active",
+    _counts = { handled = 0, failed = 0, retried = 0, dead_lettered = 0, rejected = 0, ignored = 0, malformed = 0,
+      unhandled = 0, oversized = 0, dropped = 0, pending = 0 },
+  }, Consumer)
+  self._dead_letter = dead_letter_of(self, given.dead_letter)
+  local timeout = given.timeout or defaults.timeout
+  local ok, err = check_names(self)
+  if ok then ok, err = prepare(self, timeout) end
+  if ok then
+    ok, err = hub:subscribe(self, { queue = queue, prefetch = given.prefetch or defaults.prefetch,
+      consumer_tag = given.consumer_tag, exclusive = given.exclusive, priority = given.priority,
+      arguments = given.arguments }, timeout)
+  end
+  if not ok then return nil, err end
+  return self
+end
+
+return consumer

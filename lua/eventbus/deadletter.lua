@@ -1,0 +1,138 @@
+--- The annotation of a message that is handed on: to a delay queue, or to the dead letters.
+--
+-- What arrived keeps its body, properties and headers. Taken out is only what would change where the copy goes or how
+-- long it lives: the broker's x-death headers (it ignores a client's), CC and BCC, expiration, and user_id, which the
+-- broker refuses from another user. Every text of ours has a limit, so that the header fits a frame. Pure.
+
+local failure = require "eventbus.failure"
+
+local deadletter = {}
+
+local ATTEMPT = "x-eventbus-attempt"
+local OURS = {
+  attempt = ATTEMPT,
+  reason = "x-eventbus-reason",
+  error = "x-eventbus-error",
+  code = "x-eventbus-error-code",
+  frames = "x-eventbus-error-at",
+  exchange = "x-eventbus-exchange",
+  routing_key = "x-eventbus-routing-key",
+  queue = "x-eventbus-queue",
+  first_failure = "x-eventbus-first-failure",
+  last_failure = "x-eventbus-last-failure",
+  host = "x-eventbus-host",
+  expiration = "x-eventbus-expiration",
+  cc = "x-eventbus-cc",
+  dropped = "x-eventbus-headers-dropped",
+}
+deadletter.HEADERS = OURS
+
+local LIMITS = { error = 2048, code = 128, frames = 1024, host = 255 }
+local LEAN_LIMITS = { error = 256, code = 64, frames = 0, host = 64 }
+-- What stays when a header does not fit: who it is for, and how to follow it.
+local ESSENTIAL = { tenant_id = true, traceparent = true }
+
+local OF_BROKER = {
+  ["x-death"] = true, ["x-first-death-exchange"] = true, ["x-first-death-queue"] = true,
+  ["x-first-death-reason"] = true, ["x-last-death-exchange"] = true, ["x-last-death-queue"] = true,
+  ["x-last-death-reason"] = true, ["x-delivery-count"] = true, ["x-acquired-count"] = true, CC = true, BCC = true,
+}
+
+local is_ours = {}
+for _, name in pairs(OURS) do is_ours[name] = true end
+
+--- Which attempt a delivery is: 1 unless our header says more. Nonsense in it counts as the first.
+---@param value any  the header
+---@return integer
+function deadletter.attempt(value)
+  if type(value) == "number" and value >= 1 and value % 1 == 0 and value < 2 ^ 31 then return math.floor(value) end
+  return 1
+end
+
+--- RFC 3339 in UTC with milliseconds.
+---@param wall number  seconds since 1970
+---@return string
+function deadletter.time(wall)
+  local whole = math.floor(wall)
+  return ("%s.%03dZ"):format(os.date("!%Y-%m-%dT%H:%M:%S", whole), math.floor((wall - whole) * 1000))
+end
+
+local function text_of(header)
+  return type(header) == "string" and header or nil
+end
+
+--- Where a message first came from: what a copy of ours remembers, or else what the delivery says.
+---@param headers table
+---@param exchange string
+---@param routing_key string
+---@return string exchange, string routing_key
+function deadletter.origin(headers, exchange, routing_key)
+  local key = text_of(headers[OURS.routing_key])
+  if key == nil then return exchange, routing_key end
+  return text_of(headers[OURS.exchange]) or "", key
+end
+
+---@class eventbus.Annotation
+---@field attempt integer     of the copy
+---@field queue string
+---@field exchange string     the original one
+---@field routing_key string
+---@field now string          RFC 3339
+---@field host string
+---@field reason string|nil   "rejected", "failed", "malformed", "unhandled"; nil in a retry
+---@field error string|nil
+---@field code string|nil
+---@field frames string|nil
+
+--- Properties of the copy: those of the original, headers included.
+---@param properties table  as a delivery gives them
+---@param headers table
+---@param note eventbus.Annotation
+---@param lean? boolean     the full one did not fit: drop foreign headers, cut harder
+---@return table properties
+function deadletter.annotate(properties, headers, note, lean)
+  local limits = lean and LEAN_LIMITS or LIMITS
+  local out, dropped = {}, 0
+  for name, value in pairs(headers) do
+    if is_ours[name] or (lean and not ESSENTIAL[name]) then
+      if not is_ours[name] then dropped = dropped + 1 end
+    elseif not OF_BROKER[name] then
+      out[name] = value
+    end
+  end
+  out[OURS.attempt] = note.attempt > 1 and note.attempt or nil
+  out[OURS.reason] = note.reason
+  out[OURS.error] = note.error and failure.cut(note.error, limits.error)
+  out[OURS.code] = note.code and failure.cut(note.code, limits.code)
+  out[OURS.frames] = note.frames and limits.frames > 0 and failure.cut(note.frames, limits.frames) or nil
+  out[OURS.exchange] = note.exchange
+  out[OURS.routing_key] = note.routing_key
+  out[OURS.queue] = note.queue
+  out[OURS.host] = failure.cut(note.host, limits.host)
+  out[OURS.first_failure] = text_of(headers[OURS.first_failure]) or note.now
+  out[OURS.last_failure] = note.now
+  if not lean then out[OURS.cc] = headers.CC or headers[OURS.cc] end
+  out[OURS.expiration] = properties.expiration or headers[OURS.expiration]
+  if lean and dropped > 0 then out[OURS.dropped] = dropped end
+
+  local copy = {}
+  for key, value in pairs(properties) do copy[key] = value end
+  copy.expiration, copy.user_id = nil, nil
+  copy.headers = out
+  copy.mandatory = true
+  copy.persistent = true
+  return copy
+end
+
+--- The headers as they were before any annotation: what a replay sends.
+---@param headers table
+---@return table
+function deadletter.strip(headers)
+  local out = {}
+  for name, value in pairs(headers) do
+    if not is_ours[name] and not OF_BROKER[name] then out[name] = value end
+  end
+  return out
+end
+
+return deadletter

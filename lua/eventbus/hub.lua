@@ -1,0 +1,349 @@
+--- The hub: what a bus, its views and its subscriptions share. It takes what comes up from the core and gives each item
+-- to whom it belongs: an answer to its waiter, a delivery to the queue of the dispatcher, a notice to the log.
+--
+-- A waiter is any table with `answered(self, ok, value, more)`; it is answered once. Whoever waits does so in `turn`,
+-- and there answers are given out and timers run, but never a handler called: what is delivered meanwhile stays queued.
+
+local Error = require "eventbus.error"
+local core = require "eventbus.core"
+local failure = require "eventbus.failure"
+local log = require "eventbus.log"
+local mismatch = require "eventbus.mismatch"
+local timers = require "eventbus.timers"
+
+local hub = {}
+
+local ANSWER, DELIVERY = core.ANSWER, core.DELIVERY
+local now = core.now
+-- Beyond an operation's own deadline, which the core keeps: a wait that never ends would be a bug, not a hang.
+local GRACE = 15
+
+---@class eventbus.Hub
+local Hub = {}
+Hub.__index = Hub
+
+-- What waits for a topology operation.
+local Call = {}
+Call.__index = Call
+
+function Call:answered(ok, value, more)
+  self.done, self.ok, self.value, self.more = true, ok, value, more
+end
+
+--- A hub over a new, unconnected core bus; nil, err when the core refuses the configuration.
+---@param config eventbus.Config
+---@return eventbus.Hub|nil, eventbus.Error|nil
+function hub.open(config)
+  local bus, err = core.open(config.core)
+  if not bus then return nil, err end
+  return setmetatable({
+    core = bus,
+    config = config,
+    loop = require "eventbus.loop.blocking",
+    log = log.new(config.log),
+    waiting = {},            -- id of an operation → its waiter
+    consumers = {},          -- id of a subscription → consumer
+    queues = {},             -- name → normalised topology, of what was declared here
+    first = 1, last = 0,     -- of the deliveries that wait for the dispatcher
+    ready = {},              -- position → delivery
+    ready_for = {},          -- position → id of its consumer
+    timers = timers.new(),
+    handovers = {},          -- copies whose confirm is awaited: a set
+    handover_count = 0,
+    state = { control = "idle", publish = "idle" },
+    failure = {},            -- connection → why it was given up
+    blocked = {},            -- connection → why the broker does not take from it
+    epoch = 0,               -- of the control connection: what was delivered on an earlier one comes again
+    listeners = { config.on_notice },
+    handovers = {},          -- copies whose confirm is awaited
+    handover_count = 0,
+    batch = { pending = 0, failed = 0 },
+    unpumped = 0,            -- asynchronous publishes since answers were last taken
+  }, Hub)
+end
+
+local LEVEL = {
+  up = "info", down = "warning", attempt_failed = "warning", failed = "error", blocked = "warning", unblocked = "info",
+  cancelled = "warning", resubscribed = "info", consumer_failed = "error", topology_failed = "error", closed = "debug",
+}
+
+local SAYS = {
+  up = "connected", down = "connection lost", attempt_failed = "cannot connect, will try again",
+  failed = "cannot connect, gave up", blocked = "the broker is short of memory or disk and takes no more",
+  unblocked = "the broker takes again", cancelled = "the broker cancelled a subscription, will subscribe again",
+  resubscribed = "subscribed again", consumer_failed = "cannot subscribe again, will keep trying",
+  topology_failed = "the topology could not be restored after a reconnect", closed = "connection closed",
+}
+
+local function note(self, notice)
+  local connection, event = notice.connection, notice.event
+  if event == "up" or event == "closed" then
+    self.state[connection] = event
+    self.failure[connection] = nil
+  elseif event == "down" or event == "failed" then
+    self.state[connection] = event
+    self.blocked[connection] = nil
+    if event == "failed" then self.failure[connection] = notice.err end
+  elseif event == "attempt_failed" then
+    self.attempt_failed = notice.err
+  elseif event == "blocked" then
+    self.blocked[connection] = notice.text or "resource alarm"
+  elseif event == "unblocked" then
+    self.blocked[connection] = nil
+  end
+  if connection == "control" and event == "down" then
+    -- What was delivered and not begun comes again.
+    self.ready, self.ready_for, self.first, self.last = {}, {}, 1, 0
+    self.epoch = self.epoch + 1
+    for _, consumer in pairs(self.consumers) do consumer:channel_lost() end
+  end
+  local consumer = notice.consumer and self.consumers[notice.consumer]
+  if consumer then consumer:noticed(notice) end
+end
+
+-- The user's functions run here in the midst of the hub's work: they may look and stop, but not wait.
+local function tell(self, notice)
+  local consumer = notice.consumer and self.consumers[notice.consumer]
+  self.telling = true
+  self.log(LEVEL[notice.event] or "info", SAYS[notice.event] or notice.event, {
+    connection = notice.connection, queue = consumer and consumer.queue,
+    error = notice.err and tostring(notice.err), reason = notice.text,
+  })
+  for _, listener in ipairs(self.listeners) do
+    local ok, raised = pcall(listener, notice)
+    if not ok then self.log("error", "on_notice raised: " .. failure.text(raised)) end
+  end
+  self.telling = false
+end
+
+local function take(self, kind, id, a, b, c)
+  if kind == ANSWER then
+    local waiter = self.waiting[id]
+    if waiter then
+      self.waiting[id] = nil
+      waiter:answered(a, b, c)
+    elseif a and type(b) == "userdata" then
+      b:reject(true)
+    end
+  elseif kind == DELIVERY then
+    local last = self.last + 1
+    self.last, self.ready[last], self.ready_for[last] = last, a, id
+  else
+    note(self, id)
+    tell(self, id)
+  end
+end
+Hub.take = take
+
+--- Takes all that is there, without waiting; whether there was anything.
+---@return boolean
+function Hub:pump()
+  self.unpumped = 0
+  local bus, any = self.core, false
+  local kind, id, a, b, c = bus:next()
+  while kind do
+    any = true
+    take(self, kind, id, a, b, c)
+    kind, id, a, b, c = bus:next()
+  end
+  return any
+end
+
+--- The delivery that has waited longest for the dispatcher, and the id of its consumer; nil when none waits.
+function Hub:shift()
+  local first = self.first
+  if first > self.last then return nil end
+  local delivery, id = self.ready[first], self.ready_for[first]
+  self.ready[first], self.ready_for[first] = nil, nil
+  self.first = first + 1
+  return delivery, id
+end
+
+--- Waits until there is something to take, at most until `deadline`. Returns at once when a timer is due.
+---@param deadline number  on core.now's clock
+function Hub:rest(deadline)
+  local at = self.timers:next()
+  local seconds = (at and at < deadline and at or deadline) - now()
+  if seconds > 0 then self.loop.wait(self.core, seconds < 3600 and seconds or 3600) end
+end
+
+-- Under `bus:run`: a second signal ends every wait.
+local function signalled(self)
+  if not self.trapping then return false end
+  local _, count = core.trapped()
+  if count and count >= 2 then self.stop_now = true end
+  return self.stop_now
+end
+
+--- One step of any wait: what is there, what is due, or else a rest. False once the deadline has passed.
+---@param deadline number
+---@return boolean
+function Hub:turn(deadline)
+  if self.telling then error("eventbus: a function for log or on_notice must not wait", 0) end
+  local any = self:pump()
+  local t = now()
+  local at = self.timers:next()
+  if at and at <= t then
+    self.timers:run(t)
+    return true
+  end
+  if any then return true end
+  if t >= deadline or signalled(self) then return false end
+  self:rest(deadline)
+  return true
+end
+
+--- Turns until the waiter's `done` is true. False: the deadline passed first.
+---@param waiter table
+---@param deadline number
+---@return boolean
+function Hub:await(waiter, deadline)
+  while not waiter.done do
+    if not self:turn(deadline) then return waiter.done or false end
+  end
+  return true
+end
+
+--- Why a wait ended without an answer.
+function Hub:overdue(what)
+  if self.stop_now then return Error.new("closed", "stopped by a second signal") end
+  return Error.new("timeout", what .. " was not answered in time")
+end
+
+function Hub:closed_error()
+  return Error.new("closed", "the bus is closed")
+end
+
+-- Hands an operation to the core; while the outbox is full, waits for room.
+local function submit(self, waiter, deadline, method, ...)
+  while true do
+    local id, err = method(self.core, ...)
+    if id then
+      self.waiting[id] = waiter
+      waiter.id = id
+      return true
+    end
+    if err.code ~= "full" or not self:turn(deadline) then return nil, err end
+  end
+end
+
+local function finish(self, call, what, deadline)
+  if not self:await(call, deadline) then
+    self.waiting[call.id] = nil
+    return nil, self:overdue(what)
+  end
+  if call.ok then return call.value or true end
+  return nil, mismatch.explain(call.value)
+end
+
+--- One topology operation: its result (true when there is none), or nil, err.
+---@param name string
+---@param args table
+---@param timeout? number
+function Hub:call(name, args, timeout)
+  timeout = timeout or self.config.timeout
+  local call = setmetatable({ done = false }, Call)
+  local deadline = now() + timeout
+  local ok, err = submit(self, call, deadline, self.core.rpc, name, args, timeout)
+  if not ok then return nil, err end
+  return finish(self, call, name, deadline + GRACE)
+end
+
+--- basic.get: a delivery, false when the queue is empty, or nil, err.
+function Hub:get(queue)
+  local call = setmetatable({ done = false }, Call)
+  local timeout = self.config.timeout
+  local deadline = now() + timeout
+  local ok, err = submit(self, call, deadline, self.core.rpc, "get", { queue = queue }, timeout)
+  if not ok then return nil, err end
+  if not self:await(call, deadline + GRACE) then
+    self.waiting[call.id] = nil
+    return nil, self:overdue("get")
+  end
+  if not call.ok then return nil, call.value end
+  return call.value or false, call.more
+end
+
+--- Many operations at once: all are sent, then all answers awaited. True, or nil, the error of the first in order that
+-- failed, and its position. `tolerate(err, step)` may wave an error through.
+---@param steps { name: string, args: table }[]
+---@param timeout? number
+---@param tolerate? fun(err: eventbus.Error, step: table): boolean
+function Hub:call_all(steps, timeout, tolerate)
+  timeout = timeout or self.config.timeout
+  local deadline, calls, failed = now() + timeout, {}, nil
+  for i, step in ipairs(steps) do
+    local call = setmetatable({ done = false }, Call)
+    local ok, err = submit(self, call, deadline, self.core.rpc, step.name, step.args, timeout)
+    if not ok then
+      failed = err
+      break
+    end
+    calls[i] = call
+  end
+  for i, call in ipairs(calls) do
+    local ok, err = finish(self, call, steps[i].name, deadline + GRACE)
+    if not ok and not (tolerate and tolerate(err, steps[i])) then return nil, err, i end
+  end
+  if failed then return nil, failed, #calls + 1 end
+  return true
+end
+
+--- Starts a consumer: true, or nil, err. Its deliveries carry `consumer.id`.
+function Hub:subscribe(consumer, args, timeout)
+  local call = setmetatable({ done = false }, Call)
+  local deadline = now() + timeout
+  local ok, err = submit(self, call, deadline, self.core.subscribe, args, timeout)
+  if not ok then return nil, err end
+  consumer.id = call.id
+  self.consumers[call.id] = consumer
+  local result
+  result, err = finish(self, call, "subscribe", deadline + GRACE)
+  if result then return true end
+  self.consumers[call.id] = nil
+  return nil, err
+end
+
+--- Asks the broker to stop delivering to some consumers; what is on its way still comes. Waits for the answers.
+---@param list table[]
+---@param deadline number
+function Hub:unsubscribe(list, deadline)
+  local calls = {}
+  for _, consumer in ipairs(list) do
+    local call = setmetatable({ done = false }, Call)
+    if submit(self, call, deadline, self.core.cancel, consumer.id, math.max(deadline - now(), 0.001)) then
+      calls[#calls + 1] = call
+    end
+  end
+  for _, call in ipairs(calls) do
+    if not self:await(call, deadline) then self.waiting[call.id] = nil end
+  end
+  for _, consumer in ipairs(list) do self.consumers[consumer.id] = nil end
+end
+
+--- Hands a publish over whose answer goes to `waiter`; true, or nil, err. Never waits.
+function Hub:post(waiter, exchange, routing_key, body, properties)
+  local id, err = self.core:publish(exchange, routing_key, body, properties, self.config.publish_timeout)
+  if not id then return nil, err end
+  self.waiting[id] = waiter
+  return true
+end
+
+--- A topology operation whose answer goes to `waiter`; true, or nil, err. Never waits.
+function Hub:ask(waiter, step)
+  local id, err = self.core:rpc(step.name, step.args, self.config.timeout)
+  if not id then return nil, err end
+  self.waiting[id] = waiter
+  return true
+end
+
+--- Nothing will answer any more: every waiter is told so.
+function Hub:abandon(err)
+  local waiting = self.waiting
+  self.waiting = {}
+  for _, waiter in pairs(waiting) do waiter:answered(nil, err) end
+end
+
+Hub.now = now
+
+return hub

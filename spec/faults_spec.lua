@@ -1,0 +1,183 @@
+--- What must hold while the broker dies, freezes, or runs out of memory. Each test has a broker of its own.
+
+local eventbus = require "eventbus"
+local core = require "eventbus.core"
+local broker = require "spec.support.broker"
+local wait_until = require("spec.support.wait").wait_until
+
+local function quiet() end
+
+local function connect(b, opts)
+  opts.url, opts.log = b.url, quiet
+  opts.source = opts.source or "faults-spec"
+  return eventbus.assert(eventbus.connect(opts))
+end
+
+describe("a broker killed with kill -9 and started again", function()
+  local b
+  setup(function() b = broker.new() end)
+  teardown(function() b:stop() end)
+
+  -- One process publishes, this one consumes; the broker dies twice in between.
+  it("loses none of 20,000 confirmed events, and repeats only with the same id", function()
+    local count = 20000
+    local bus = connect(b, { resend = true, publish_timeout = 120, outbox = 2000 })
+    eventbus.assert(bus:declare { queues = { survivors = { durable = true } } })
+    local handled, duplicates, distinct, number_of = {}, 0, 0, {}
+    eventbus.assert(bus:subscribe("survivors", function(event)
+      if handled[event.id] then
+        duplicates = duplicates + 1
+        assert.are.equal(handled[event.id], event.data.n)
+      else
+        distinct = distinct + 1
+        -- A number with two ids would be an event published twice under different names.
+        assert.is_nil(number_of[event.data.n])
+        number_of[event.data.n] = event.id
+      end
+      handled[event.id] = event.data.n
+    end, { prefetch = 200, retry = false }))
+    local tickets, kills, deadline = {}, 0, core.now() + 180
+    for n = 1, count do
+      tickets[n] = eventbus.assert(bus:publish_async("", "order.created", { n = n }, { routing_key = "survivors" }))
+      if n % 500 == 0 then bus:poll(0) end
+      if n == 5000 or n == 13000 then
+        b:kill()
+        b:start()
+        kills = kills + 1
+      end
+    end
+    eventbus.assert(bus:flush(120))
+    while distinct < count and core.now() < deadline do bus:poll(1) end
+    local lost = 0
+    for n = 1, count do
+      assert.are.equal("confirmed", (tickets[n]:state()))
+      if handled[tickets[n].id] ~= n then lost = lost + 1 end
+    end
+    local resent = bus:stats().core.publish.resent
+    print(("\n  kill -9 x %d: %d confirmed, %d handled, %d lost, %d repeated, %d sent again"):format(kills, count, distinct,
+      lost, duplicates, resent))
+    assert.are.equal(2, kills)
+    assert.are.equal(0, lost)
+    assert.are.equal(count, distinct)
+    bus:close()
+  end)
+end)
+
+describe("heartbeats", function()
+  local b
+  setup(function() b = broker.new() end)
+  teardown(function() b:stop() end)
+
+  it("go on while a handler sleeps for 30 s with heartbeat=2", function()
+    local bus = connect(b, { heartbeat = 2 })
+    eventbus.assert(bus:declare { queues = { slow = { durable = true } } })
+    local downs = 0
+    bus:on_notice(function(notice) if notice.event == "down" then downs = downs + 1 end end)
+    local handled
+    eventbus.assert(bus:subscribe("slow", function(_, ctx)
+      os.execute("sleep 30")
+      handled = ctx.redelivered
+      bus:stop()
+    end))
+    eventbus.assert(bus:publish("", "slow.work", {}, { routing_key = "slow" }))
+    eventbus.assert(bus:run())
+    assert.is_false(handled)
+    assert.are.equal(0, downs)
+    assert.are.equal(1, bus:stats().core.control.connections)
+    bus:close()
+    assert.are.equal(0, b:queue("/", "slow").messages)
+  end)
+
+  it("that stay away tell of a frozen broker within three intervals", function()
+    local bus = connect(b, { heartbeat = 2 })
+    local noticed
+    bus:on_notice(function(notice) if notice.event == "down" then noticed = core.now() end end)
+    b:freeze()
+    local frozen = core.now()
+    while not noticed and core.now() - frozen < 20 do bus:poll(0.2) end
+    b:thaw()
+    assert.is_truthy(noticed)
+    print(("\n  frozen broker noticed after %.1f s (heartbeat 2 s)"):format(noticed - frozen))
+    assert.is_true(noticed - frozen <= 6.5)
+    wait_until(function()
+      bus:poll(0.05)
+      return bus:stats().core.control.phase == "up"
+    end, 30, "the bus is connected again")
+    bus:close()
+  end)
+end)
+
+describe("a memory alarm", function()
+  local b
+  setup(function() b = broker.new() end)
+  teardown(function() b:stop() end)
+
+  it("blocks publishing, lets acks through, and publishing resumes after it", function()
+    local bus = connect(b, { publish_timeout = 2 })
+    eventbus.assert(bus:declare { queues = { alarm = { durable = true } } })
+    for n = 1, 10 do eventbus.assert(bus:publish("", "alarm.test", { n = n }, { routing_key = "alarm" })) end
+    b:alarm(true)
+    local seen = {}
+    bus:on_notice(function(notice) seen[notice.event] = true end)
+    local id, err = bus:publish("", "alarm.test", { n = 11 }, { routing_key = "alarm" })
+    assert.is_nil(id)
+    assert.are.equal("blocked", err.code)
+    assert.is_true(seen.blocked)
+    local handled = 0
+    local subscription = eventbus.assert(bus:subscribe("alarm", function() handled = handled + 1 end))
+    wait_until(function()
+      bus:poll(0.05)
+      return handled >= 10 and b:queue("/", "alarm").messages == 0
+    end, 10, "ten events are acknowledged during the alarm")
+    b:alarm(false)
+    wait_until(function()
+      bus:poll(0.05)
+      return seen.unblocked
+    end, 10, "the broker takes again")
+    eventbus.assert(bus:publish("", "alarm.test", { n = 12 }, { routing_key = "alarm" }))
+    subscription:cancel()
+    bus:close()
+  end)
+end)
+
+describe("50,000 events through one process", function()
+  local b
+  setup(function() b = broker.new() end)
+  teardown(function() b:stop() end)
+
+  local function resident_kb()
+    local file = assert(io.open("/proc/self/status"))
+    local kb = file:read("*a"):match("VmRSS:%s*(%d+)")
+    file:close()
+    return tonumber(kb)
+  end
+
+  it("leave its memory as it was", function()
+    local bus = connect(b, { outbox = 1000 })
+    eventbus.assert(bus:declare { queues = { flow = { durable = true } } })
+    local handled = 0
+    eventbus.assert(bus:subscribe("flow", function() handled = handled + 1 end, { prefetch = 200 }))
+    local published = 0
+    local function flow(count)
+      local goal = published + count
+      while published < goal do
+        eventbus.assert(bus:publish_async("", "order.created", { n = published, text = ("x"):rep(200) },
+          { routing_key = "flow" }))
+        published = published + 1
+        if published % 200 == 0 then bus:poll(0) end
+      end
+      eventbus.assert(bus:flush(60))
+      local deadline = core.now() + 60
+      while handled < goal and core.now() < deadline do bus:poll(1) end
+      assert.are.equal(goal, handled)
+      collectgarbage()
+      collectgarbage()
+      return resident_kb()
+    end
+    local before = flow(10000)
+    local after = flow(50000)
+    print(("\n  resident after 10,000 events: %d kB, after 60,000: %d kB"):format(before, after))
+    assert.is_true(after - before < 3000)
+    bus:close()
+  end)
+end)

@@ -1,0 +1,40 @@
+--- The program in the README does what the README says.
+
+local broker = require "spec.support.broker"
+local program = require "spec.support.program"
+local wait_until = require("spec.support.wait").wait_until
+
+describe("README.md", function()
+  local text
+
+  setup(function()
+    local file = assert(io.open("README.md"))
+    text = file:read("*a")
+    file:close()
+  end)
+
+  it("has one Lua program, and it runs: declares, publishes, subscribes, prints, stops on SIGTERM", function()
+    local blocks = {}
+    for code in text:gmatch("```lua\n(.-)```") do blocks[#blocks + 1] = code end
+    assert.are.equal(1, #blocks)
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write("io.stdout:setvbuf('line')\n", blocks[1], "\nprint('stopped')\n")
+    file:close()
+    local url = broker.shared():new_vhost()
+    local p = program.start("readme", { program.lua(), path }, { RABBITMQ_URL = url })
+    wait_until(function() return p:output():find("new order\torder_xyz", 1, true) end, 15, "the event was handled")
+    p:signal("TERM")
+    assert.are.equal(0, p:wait(15))
+    assert.is_truthy(p:output():find("stopped", 1, true))
+    os.remove(path)
+  end)
+
+  it("links to files that exist", function()
+    for target in text:gmatch("%]%(([^)#:]+)%)") do
+      local file = io.open(target)
+      assert.is_truthy(file, "README.md links to " .. target)
+      file:close()
+    end
+  end)
+end)

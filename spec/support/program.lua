@@ -1,0 +1,81 @@
+--- program: a child process of a test: its output in a file, its end awaited, nothing left behind.
+---
+---     local p = program.start("bot", { program.lua(), "examples/telegram_bot.lua" }, { RABBITMQ_URL = url })
+---     p:output(); p:ended(); p:wait(seconds) -> exit code; p:stop() -> exit code; p:signal("INT")
+
+package.path = package.path .. ";./examples/?.lua"
+local children = require "demo.children"
+
+local program = {}
+program.__index = program
+
+local group
+
+-- One group, and one reaper, for all tests of a run.
+local function children_of_run()
+  if not group then
+    local pipe = assert(io.popen('mktemp -d "${TMPDIR:-/tmp}/eventbus-spec.XXXXXX"', "r"))
+    local folder = pipe:read("*l")
+    pipe:close()
+    group = children.new(folder)
+  end
+  return group
+end
+
+local made = 0
+
+--- A new folder for a test's files; removed when the run ends.
+function program.folder()
+  made = made + 1
+  local folder = ("%s/%d"):format(children_of_run().folder, made)
+  os.execute("mkdir -p " .. children.quote(folder))
+  return folder
+end
+
+--- The interpreter of this Lua.
+function program.lua()
+  return os.getenv "EVENTBUS_LUA" or (_VERSION:lower():gsub(" ", ""))
+end
+
+function program.start(name, command, environment)
+  made = made + 1
+  local variables = { LUA_PATH = package.path, LUA_CPATH = package.cpath }
+  for key, value in pairs(environment or {}) do variables[key] = value end
+  local child = children_of_run():start(name .. "-" .. made, command, variables)
+  return setmetatable({ child = child }, program)
+end
+
+--- All it has written so far, to stdout and stderr.
+function program:output()
+  local file = io.open(self.child.path, "rb")
+  if not file then return "" end
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+function program:ended()
+  return children.ended(self.child)
+end
+
+function program:signal(name)
+  children.signal(self.child, name)
+end
+
+--- Its exit code (128 + n after signal n), nil when it still runs after `seconds`.
+function program:wait(seconds)
+  return children.wait(self.child, seconds)
+end
+
+--- SIGTERM, then SIGKILL after 8 s; its exit code.
+function program:stop()
+  if not self.child.pipe then return self.child.code end
+  self:signal "TERM"
+  local code = self:wait(8)
+  if code then return code end
+  self:signal "KILL"
+  self:wait(2)
+  return 137
+end
+
+return program
