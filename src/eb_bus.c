@@ -154,12 +154,13 @@ void eb_bus_kick (eb_bus *b) {
 bool eb_bus_wait (eb_bus *b, int64_t ms) {
   if (eb_bus_forked(b)) return false;
   if (b->taken.count > 0) return true;
-  eb_inbox_take(&b->inbox, &b->taken);
-  if (b->taken.count > 0) return true;
+  if (eb_inbox_take(&b->inbox, &b->taken)) return true;
   eb_bus_kick(b);
   struct pollfd p = {.fd = eb_bus_fd(b), .events = POLLIN};
   if (ms > 3600 * 1000) ms = 3600 * 1000;
-  return poll(&p, 1, ms < 0 ? 0 : (int)ms) > 0;
+  if (poll(&p, 1, ms < 0 ? 0 : (int)ms) <= 0) return false;
+  eb_inbox_woken(&b->inbox);
+  return true;
 }
 
 void eb_bus_shutdown (eb_bus *b, int64_t ms) {

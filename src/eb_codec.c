@@ -54,6 +54,11 @@ amqp_bytes_t eb_codec_cstring (const char *s) {
 
 /* Cutting frames off the stream. */
 
+static bool is_frame_type (uint8_t type) {
+  return type == AMQP_FRAME_METHOD || type == AMQP_FRAME_HEADER ||
+         type == AMQP_FRAME_BODY || type == AMQP_FRAME_HEARTBEAT;
+}
+
 eb_cut eb_codec_cut (const uint8_t *p, size_t n, size_t frame_max,
                      eb_frame *frame, size_t *used, eb_error *err) {
   if (n >= 4 && memcmp(p, "AMQP", 4) == 0) {
@@ -62,7 +67,8 @@ eb_cut eb_codec_cut (const uint8_t *p, size_t n, size_t frame_max,
                  "own protocol header)");
     return EB_CUT_BAD;
   }
-  if (n >= 1 && (p[0] == 0 || p[0] > AMQP_FRAME_HEARTBEAT) && p[0] != 'A') {
+  bool perhaps_header = n < 4 && memcmp(p, "AMQP", n) == 0;
+  if (n >= 1 && !is_frame_type(p[0]) && !perhaps_header) {
     eb_error_set(err, EB_ERR_PROTOCOL,
                  "this is not AMQP: a frame of type %u", p[0]);
     return EB_CUT_BAD;
@@ -88,45 +94,67 @@ eb_cut eb_codec_cut (const uint8_t *p, size_t n, size_t frame_max,
   return EB_CUT_FRAME;
 }
 
-/* Nesting of a table or array on the wire, without decoding it. A field that
-** cannot be skipped ends the walk as fine: the decoder will refuse it. */
+/* Nesting of a table or array on the wire, without decoding it. Sizes count as
+** rabbitmq-c's decoder counts them: one is compared with the end of the frame,
+** not of the table around it, so tables may overlap. What cannot be skipped
+** ends the walk as fine: the decoder ends there too, with an error. */
 
-static bool shallow_fields (const uint8_t *p, size_t n, bool named, int depth) {
-  size_t i = 0;
+typedef struct walk {
+  const uint8_t *p;
+  size_t n;
+  size_t i;
+} walk;
+
+static void skip (walk *w, size_t size) {
+  w->i = size > w->n - w->i ? w->n : w->i + size;
+}
+
+static size_t string_size (const walk *w) {
+  return w->n - w->i < 4 ? SIZE_MAX : 4 + (size_t)get32(w->p + w->i);
+}
+
+static bool shallow_fields (walk *w, bool named, int depth) {
+  size_t end = w->i + (string_size(w) < w->n - w->i ? string_size(w)
+                                                    : w->n - w->i);
   if (depth <= 0) return false;
-  while (i < n) {
-    if (named) i += 1 + (size_t)p[i];
-    if (i >= n) return true;
-    size_t size;
-    uint8_t kind = p[i++];
+  skip(w, 4);
+  while (w->i < end) {
+    if (named) skip(w, 1 + (size_t)w->p[w->i]);
+    if (w->i == w->n) break;
+    uint8_t kind = w->p[w->i++];
     switch (kind) {
-      case 'V': size = 0; break;
-      case 't': case 'b': case 'B': size = 1; break;
-      case 's': case 'u': size = 2; break;
-      case 'I': case 'i': case 'f': size = 4; break;
-      case 'D': size = 5; break;
-      case 'l': case 'L': case 'd': case 'T': size = 8; break;
-      case 'S': case 'x': case 'F': case 'A':
-        if (n - i < 4) return true;
-        size = get32(p + i);
-        i += 4;
-        if (size > n - i) return true;
-        if ((kind == 'F' || kind == 'A') &&
-            !shallow_fields(p + i, size, kind == 'F', depth - 1))
-          return false;
+      case 'V': break;
+      case 't': case 'b': case 'B': skip(w, 1); break;
+      case 's': case 'u': skip(w, 2); break;
+      case 'I': case 'i': case 'f': skip(w, 4); break;
+      case 'D': skip(w, 5); break;
+      case 'l': case 'L': case 'd': case 'T': skip(w, 8); break;
+      case 'S': case 'x': skip(w, string_size(w)); break;
+      case 'F': case 'A':
+        if (!shallow_fields(w, kind == 'F', depth - 1)) return false;
         break;
-      default: return true;
+      default: skip(w, SIZE_MAX); break;
     }
-    i += size;
   }
   return true;
 }
 
 static bool shallow_table (const uint8_t *p, size_t n) {
-  if (n < 4) return true;
-  size_t size = get32(p);
-  if (size > n - 4) return true;
-  return shallow_fields(p + 4, size, true, EB_TABLE_MAX_DEPTH);
+  walk w = {p, n, 0};
+  return shallow_fields(&w, true, EB_TABLE_MAX_DEPTH);
+}
+
+/* Methods with a table that only clients send. */
+static bool is_clients (amqp_method_number_t id) {
+  switch (id) {
+    case AMQP_CONNECTION_START_OK_METHOD:
+    case AMQP_EXCHANGE_DECLARE_METHOD:
+    case AMQP_EXCHANGE_BIND_METHOD: case AMQP_EXCHANGE_UNBIND_METHOD:
+    case AMQP_QUEUE_DECLARE_METHOD:
+    case AMQP_QUEUE_BIND_METHOD: case AMQP_QUEUE_UNBIND_METHOD:
+    case AMQP_BASIC_CONSUME_METHOD: return true;
+    default: return false;
+  }
 }
 
 bool eb_codec_method (amqp_pool_t *pool, const eb_frame *frame,
@@ -134,6 +162,9 @@ bool eb_codec_method (amqp_pool_t *pool, const eb_frame *frame,
   if (frame->size < 4)
     return eb_error_set(err, EB_ERR_PROTOCOL, "a method frame cut short");
   method->id = get32(frame->payload);
+  if (is_clients(method->id))
+    return eb_error_set(err, EB_ERR_PROTOCOL, "%s from a server",
+                        amqp_method_name(method->id));
   if (method->id == AMQP_CONNECTION_START_METHOD && frame->size > 6 &&
       !shallow_table(frame->payload + 6, frame->size - 6))
     return eb_error_set(err, EB_ERR_PROTOCOL,

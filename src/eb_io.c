@@ -50,7 +50,8 @@ struct eb_io {
   size_t failed_hosts;        /* in this round */
   eb_error round;             /* what they said */
   eb_ms retry_at;
-  eb_ms attempt_deadline;
+  eb_ms attempt_deadline;     /* of this host */
+  eb_ms address_deadline;     /* of its present address */
   bool busy;                  /* this turn took operations */
   uint8_t read_buffer[READ_SIZE];
 };
@@ -242,13 +243,24 @@ static void link_failed (eb_io *io, const eb_error *why, eb_ms now) {
   eb_session_notice(io->session, EB_EVENT_ATTEMPT_FAILED, 0, &io->round);
 }
 
+/* A name may have several addresses, and the first may swallow packets: each
+** gets its share of the time that is left. */
+static void share_time (eb_io *io, eb_ms now) {
+  int64_t left = io->attempt_deadline - now;
+  int64_t tries = (int64_t)eb_transport_addresses_left(io->transport) + 1;
+  io->address_deadline = eb_ms_after(now, left > 0 ? left / tries : 0);
+}
+
 static void link_open (eb_io *io, eb_ms now) {
   eb_error err;
   const eb_host *host = next_host(io);
   io->attempt_deadline = eb_ms_after(now, io->connection_timeout_ms);
   io->link = LINK_CONNECTING;
   io->transport = eb_transport_open(host->name, host->port, io->tls, &err);
-  if (io->transport == NULL) link_failed(io, &err, now);
+  if (io->transport == NULL)
+    link_failed(io, &err, now);
+  else
+    share_time(io, now);
 }
 
 static void link_advance (eb_io *io, eb_ms now) {
@@ -314,7 +326,8 @@ static void link_read (eb_io *io, eb_ms now) {
       return;
     }
     total += n;
-    if (n < READ_SIZE && !eb_transport_pending(io->transport)) return;
+    /* Less than asked for: TCP has no more. TLS gives a record at a time. */
+    if (n < READ_SIZE && io->tls == NULL) return;
   }
 }
 
@@ -338,6 +351,14 @@ static void link_write (eb_io *io, eb_ms now) {
 
 /* Handshakes have a deadline too. */
 static void check_attempt (eb_io *io, eb_ms now) {
+  eb_error ignored;
+  if (io->link == LINK_CONNECTING && now >= io->address_deadline &&
+      now < io->attempt_deadline) {
+    /* None is left, or TCP is connected: then the attempt's deadline counts. */
+    if (eb_transport_addresses_left(io->transport) > 0)
+      eb_transport_skip_address(io->transport, &ignored);
+    share_time(io, now);
+  }
   if (io->link == LINK_NONE || now < io->attempt_deadline ||
       eb_session_phase(io->session) >= EB_PHASE_UP)
     return;
@@ -393,7 +414,8 @@ static eb_ms next_deadline (const eb_io *io) {
   if (io->link == LINK_NONE)
     return io->given_up ? t : eb_ms_min(t, io->retry_at);
   if (eb_session_phase(io->session) < EB_PHASE_UP)
-    t = eb_ms_min(t, io->attempt_deadline);
+    t = eb_ms_min(t, io->link == LINK_CONNECTING ? io->address_deadline
+                                                 : io->attempt_deadline);
   return t;
 }
 

@@ -1,7 +1,9 @@
 /* eb_json: reading. See eb_json.h; writing is in eb_json_write.c. */
 #include "eb_json.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,7 +135,7 @@ static size_t put_utf8 (char *to, unsigned c) {
   return 4;
 }
 
-/* The escape at j->p (behind its backslash); NULL when it is wrong. */
+/* The escape at p (behind its backslash); NULL when it is wrong. */
 static const char *unescape (eb_json *j, const char *p, char *to, size_t *n) {
   static const char from[] = "\"\\/bfnrt", into[] = "\"\\/\b\f\n\r\t";
   if (p == j->end) {
@@ -155,16 +157,18 @@ static const char *unescape (eb_json *j, const char *p, char *to, size_t *n) {
     fail_at(j, p, "\\u wants four hexadecimal digits");
     return NULL;
   }
+  const char *at = p - 1;
   p += 5;
-  if (c >= 0xDC00 && c <= 0xDFFF) c = -1;
-  if (c >= 0xD800 && c <= 0xDBFF) {
-    int low = j->end - p >= 6 && p[0] == '\\' && p[1] == 'u' ? hex4(p + 2) : -1;
-    c = low >= 0xDC00 && low <= 0xDFFF
-            ? 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00) : -1;
-    p += 6;
+  if (c >= 0xD800 && c <= 0xDBFF && j->end - p >= 6 && p[0] == '\\' &&
+      p[1] == 'u') {
+    int low = hex4(p + 2);
+    if (low >= 0xDC00 && low <= 0xDFFF) {
+      c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
+      p += 6;
+    }
   }
-  if (c < 0) {
-    fail_at(j, p < j->end ? p : j->end, "a lone surrogate");
+  if (c >= 0xD800 && c <= 0xDFFF) {
+    fail_at(j, at, "a lone surrogate");
     return NULL;
   }
   *n = put_utf8(to, (unsigned)c);
@@ -257,6 +261,9 @@ static bool read_string (eb_json *j) {
 
 /* Numbers. */
 
+/* Far more than any count of digits in memory can make up for. */
+#define EXPONENT_LIMIT INT64_C(100000000000000000)
+
 static bool digit (const eb_json *j, const char *p) {
   return p < j->end && *p >= '0' && *p <= '9';
 }
@@ -265,18 +272,18 @@ static const double powers[] = {1,    1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                 1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
-/* strtod needs a '\0' and heeds the locale's decimal point. */
-static bool slow_double (const char *p, size_t n, double *v) {
-  char small[64], *text = n < sizeof small ? small : malloc(n + 1);
-  char *end;
+/* strtod needs a '\0', and wants the locale's decimal point: it gets none, but
+** the digits before the exponent as a whole number, and 'exponent' to match. */
+static bool slow_double (const char *p, size_t n, int64_t exponent, double *v) {
+  enum { EXPONENT_TEXT = 32 };
+  char small[96], *text = small;
+  size_t size = 0;
+  if (n > sizeof small - EXPONENT_TEXT) text = malloc(n + EXPONENT_TEXT);
   if (text == NULL) return false;
-  memcpy(text, p, n);
-  text[n] = '\0';
-  *v = strtod(text, &end);
-  if (*end == '.') {
-    *end = ',';
-    *v = strtod(text, &end);
-  }
+  for (size_t i = 0; i < n && p[i] != 'e' && p[i] != 'E'; i++)
+    if (p[i] != '.') text[size++] = p[i];
+  snprintf(text + size, EXPONENT_TEXT, "e%" PRId64, exponent);
+  *v = strtod(text, NULL);
   if (text != small) free(text);
   return true;
 }
@@ -285,7 +292,7 @@ static eb_json_token read_number (eb_json *j) {
   const char *begin = j->p, *p = begin;
   bool negative = *p == '-', whole = true, exact = true;
   uint64_t v = 0;
-  int exponent = 0, shown = 0;
+  int64_t shown = 0, places = 0;
   if (negative) p++;
   if (!digit(j, p)) return fail(j, "a digit expected");
   if (*p == '0' && digit(j, p + 1)) return fail(j, "a leading zero");
@@ -299,12 +306,12 @@ static eb_json_token read_number (eb_json *j) {
   if (p < j->end && *p == '.') {
     whole = false;
     if (!digit(j, ++p)) return fail_at(j, p, "a digit expected");
-    for (; digit(j, p); p++) {
+    for (; digit(j, p); p++, places++) {
       unsigned d = (unsigned)(*p - '0');
       if (v > (UINT64_MAX - d) / 10)
         exact = false;
       else
-        v = v * 10 + d, exponent--;
+        v = v * 10 + d;
     }
   }
   if (p < j->end && (*p == 'e' || *p == 'E')) {
@@ -313,8 +320,8 @@ static eb_json_token read_number (eb_json *j) {
     if (p < j->end && (*p == '-' || *p == '+')) p++;
     if (!digit(j, p)) return fail_at(j, p, "a digit expected");
     for (; digit(j, p); p++)
-      if (shown < 100000) shown = shown * 10 + (*p - '0');
-    exponent += minus ? -shown : shown;
+      if (shown < EXPONENT_LIMIT) shown = shown * 10 + (*p - '0');
+    if (minus) shown = -shown;
   }
   j->p = p;
   j->text = begin;
@@ -327,12 +334,13 @@ static eb_json_token read_number (eb_json *j) {
     /* "-0" is an integer here, and so it stays 0. */
     return EB_JSON_INT;
   }
+  int64_t exponent = shown - places;
   /* Up to 2^53 and 10^22 both are exact doubles, so one rounding is right. */
   if (exact && v <= (1ull << 53) && exponent >= -22 && exponent <= 22) {
     double x = (double)v;
     x = exponent < 0 ? x / powers[-exponent] : x * powers[exponent];
     j->number = negative ? -x : x;
-  } else if (!slow_double(begin, j->size, &j->number)) {
+  } else if (!slow_double(begin, j->size, exponent, &j->number)) {
     return out_of_memory(j);
   }
   if (isinf(j->number)) return fail_at(j, begin, "a number beyond a double");

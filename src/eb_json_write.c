@@ -1,4 +1,5 @@
 /* eb_json_write: writing JSON. See eb_json.h. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,22 +82,21 @@ bool eb_json_put_string (eb_buffer *b, const char *p, size_t n, size_t *bad) {
   *to++ = '"';
   for (;;) {
     size_t run = plain(p + i, n - i);
+    while (i + run < n && (unsigned char)p[i + run] >= 0x80) {
+      size_t step = sequence((const unsigned char *)p + i + run, end);
+      if (step == 0) {
+        *bad = i + run;
+        return false;
+      }
+      run += step;
+      if (i + run < n && (unsigned char)p[i + run] < 0x80)
+        run += plain(p + i + run, n - i - run);
+    }
     memcpy(to, p + i, run);
     to += run;
     i += run;
     if (i == n) break;
     unsigned char c = (unsigned char)p[i];
-    if (c >= 0x80) {
-      size_t step = sequence((const unsigned char *)p + i, end);
-      if (step == 0) {
-        *bad = i;
-        return false;
-      }
-      memcpy(to, p + i, step);
-      to += step;
-      i += step;
-      continue;
-    }
     /* Longer than it was: commit what there is, and make room anew. */
     char text[6];
     size_t size = escape(c, text);
@@ -159,23 +159,39 @@ static bool put_short (eb_buffer *b, bool negative, uint64_t i, int k,
   return eb_buffer_append(b, p, (size_t)(end - p));
 }
 
+/* Whatever the locale's decimal point is, of several bytes maybe: a '.'. */
+static size_t with_point (char *text) {
+  size_t n = 0;
+  for (const char *p = text; *p != '\0'; p++) {
+    bool ours = strchr("0123456789+-e", *p) != NULL;
+    if (ours)
+      text[n++] = *p;
+    else if (text[n - 1] != '.')
+      text[n++] = '.';
+  }
+  return n;
+}
+
+/* 15 digits are the fewest that normal numbers need to be told apart; those
+** below keep fewer bits. */
+static size_t print_shortest (double v, char *text, size_t size) {
+  int precision = fabs(v) < DBL_MIN ? 1 : 15;
+  for (; precision <= 17; precision++) {
+    snprintf(text, size, "%.*g", precision, v);
+    if (strtod(text, NULL) == v) break;
+  }
+  return with_point(text);
+}
+
 bool eb_json_put_double (eb_buffer *b, double v, bool point) {
   bool negative = signbit(v) != 0;
   uint64_t i;
   int k;
   if (short_decimal(fabs(v), &i, &k))
     return put_short(b, negative && (v != 0 || point), i, k, point);
-  char text[40];
-  int n = 0;
-  for (int precision = 15; precision <= 17; precision++) {
-    n = snprintf(text, sizeof text, "%.*g", precision, v);
-    if (strtod(text, NULL) == v) break;
-  }
-  bool shows = false;  /* that it is a float */
-  for (int c = 0; c < n; c++) {
-    if (strchr("0123456789+-e", text[c]) == NULL) text[c] = '.';
-    if (text[c] == '.' || text[c] == 'e') shows = true;
-  }
-  if (!eb_buffer_append(b, text, (size_t)n)) return false;
+  char text[48];
+  size_t n = print_shortest(v, text, sizeof text);
+  bool shows = memchr(text, '.', n) != NULL || memchr(text, 'e', n) != NULL;
+  if (!eb_buffer_append(b, text, n)) return false;
   return shows || !point || eb_buffer_append(b, ".0", 2);
 }

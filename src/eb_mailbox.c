@@ -21,27 +21,25 @@ void eb_outbox_fini (eb_outbox *o) {
   eb_wake_fini(&o->wake);
 }
 
-/* Under lock: whether the caller has to ring when it has left the lock. */
-static bool must_ring (eb_outbox *o, bool urgent) {
-  if (o->rung || o->sleep == EB_AWAKE) return false;
-  if (o->sleep == EB_DOZING && !urgent) return false;
+/* Under lock. */
+static void ring (eb_outbox *o, bool urgent) {
+  if (o->rung || o->sleep == EB_AWAKE) return;
+  if (o->sleep == EB_DOZING && !urgent) return;
   o->rung = true;
-  return true;
+  eb_wake_ring(&o->wake);
 }
 
 void eb_outbox_post (eb_outbox *o, eb_item *item, bool urgent) {
   pthread_mutex_lock(&o->lock);
   eb_list_push(&o->list, item);
-  bool ring = must_ring(o, urgent);
+  ring(o, urgent);
   pthread_mutex_unlock(&o->lock);
-  if (ring) eb_wake_ring(&o->wake);
 }
 
 void eb_outbox_kick (eb_outbox *o) {
   pthread_mutex_lock(&o->lock);
-  bool ring = o->list.count > 0 && must_ring(o, true);
+  if (o->list.count > 0) ring(o, true);
   pthread_mutex_unlock(&o->lock);
-  if (ring) eb_wake_ring(&o->wake);
 }
 
 static void stop (eb_outbox *o, eb_ms deadline, bool at_once) {
@@ -49,10 +47,10 @@ static void stop (eb_outbox *o, eb_ms deadline, bool at_once) {
   if (!o->stopping || deadline < o->close_deadline)
     o->close_deadline = deadline;
   o->stopping = true;
+  o->unseen = true;
   if (at_once) o->abandoned = true;
-  bool ring = must_ring(o, true);
+  ring(o, true);
   pthread_mutex_unlock(&o->lock);
-  if (ring) eb_wake_ring(&o->wake);
 }
 
 void eb_outbox_stop (eb_outbox *o, eb_ms deadline) {
@@ -77,7 +75,7 @@ void eb_outbox_take (eb_outbox *o, eb_list *to) {
 
 bool eb_outbox_sleep (eb_outbox *o, eb_sleep depth) {
   pthread_mutex_lock(&o->lock);
-  bool ok = o->list.count == 0 && !o->rung;
+  bool ok = o->list.count == 0 && !o->rung && !o->unseen;
   if (ok) o->sleep = depth;
   pthread_mutex_unlock(&o->lock);
   return ok;
@@ -88,6 +86,7 @@ bool eb_outbox_stopping (eb_outbox *o, eb_ms *deadline, bool *abandoned) {
   bool stopping = o->stopping;
   *deadline = o->close_deadline;
   *abandoned = o->abandoned;
+  o->unseen = false;
   pthread_mutex_unlock(&o->lock);
   return stopping;
 }
@@ -137,14 +136,15 @@ void eb_inbox_push (eb_inbox *i, eb_list *from) {
   pthread_mutex_lock(&i->lock);
   if (notices) drop_notices(i, from, &dropped);
   eb_list_append(&i->list, from);
-  bool ring = i->list.count > 0 && !i->wake_pending;
-  if (ring) i->wake_pending = true;
+  if (i->list.count > 0 && !i->wake_pending) {
+    i->wake_pending = true;
+    eb_wake_ring(&i->wake);
+  }
   pthread_mutex_unlock(&i->lock);
-  if (ring) eb_wake_ring(&i->wake);
   eb_list_free(&dropped);
 }
 
-void eb_inbox_take (eb_inbox *i, eb_list *to) {
+bool eb_inbox_take (eb_inbox *i, eb_list *to) {
   pthread_mutex_lock(&i->lock);
   bool clear = i->list.count == 0 && i->wake_pending;
   if (clear) {
@@ -154,7 +154,15 @@ void eb_inbox_take (eb_inbox *i, eb_list *to) {
     pthread_mutex_lock(&i->lock);
     if (i->list.count == 0) i->wake_pending = false;
   }
+  bool some = i->list.count > 0;
   eb_list_append(to, &i->list);
   i->notices = 0;
+  pthread_mutex_unlock(&i->lock);
+  return some || clear;
+}
+
+void eb_inbox_woken (eb_inbox *i) {
+  pthread_mutex_lock(&i->lock);
+  if (i->list.count == 0 && !i->wake_pending) eb_wake_clear(&i->wake);
   pthread_mutex_unlock(&i->lock);
 }

@@ -2,7 +2,9 @@
 **
 ** The outbox carries items from the Lua thread to one I/O thread; the inbox
 ** carries items from I/O threads to the Lua thread. Lists move under the lock,
-** all work happens outside it. A sleeper is woken on the edge only.
+** all work happens outside it, but for the ring: who sees the flag that it was
+** rung under the lock may clear the wake, and swallows no ring still to come.
+** A sleeper is woken on the edge only.
 **
 ** Neither counts its items: what may be under way is bounded by eb_bus, before
 ** an item is made. Notices alone come unasked, and are bounded here.
@@ -29,6 +31,7 @@ typedef struct eb_outbox {
   bool rung;             /* under lock: the wake was rung, not cleared */
   bool stopping;         /* under lock: close until close_deadline */
   bool abandoned;        /* under lock: end at once */
+  bool unseen;           /* under lock: the end was asked for, not looked at */
   eb_ms close_deadline;  /* under lock */
   eb_wake wake;
 } eb_outbox;
@@ -46,7 +49,8 @@ void eb_outbox_abandon (eb_outbox *o);
 
 /* Thread: io. Moves all items to the end of 'to'; the thread is awake now. */
 void eb_outbox_take (eb_outbox *o, eb_list *to);
-/* Thread: io. About to poll; false when something came in meanwhile. */
+/* Thread: io. About to poll; false when something came in meanwhile, be it the
+** wish to stop. */
 bool eb_outbox_sleep (eb_outbox *o, eb_sleep depth);
 bool eb_outbox_stopping (eb_outbox *o, eb_ms *deadline, bool *abandoned);
 
@@ -65,7 +69,13 @@ void eb_inbox_fini (eb_inbox *i);  /* frees what is in it */
 void eb_inbox_push (eb_inbox *i, eb_list *from);
 
 /* Thread: lua. Moves all items to the end of 'to'. When there was none, the
-** wake is re-armed: whoever stops before that is never woken again. */
-void eb_inbox_take (eb_inbox *i, eb_list *to);
+** wake is re-armed: whoever stops before that is never woken again. True when
+** there were items, or the re-arming may have swallowed a signal handler's ring:
+** then look at what the handler said before you sleep. */
+bool eb_inbox_take (eb_inbox *i, eb_list *to);
+
+/* Thread: lua. The wake was readable: when no item rang it, a signal handler
+** did, and has been heard. */
+void eb_inbox_woken (eb_inbox *i);
 
 #endif

@@ -91,6 +91,7 @@ void eb_session_attach (eb_session *s, eb_ms now) {
 void eb_session_detach (eb_session *s, const eb_error *why, eb_ms now) {
   s->now = now;
   s->trouble = *why;
+  s->broken = false;  /* that ended the connection, not the session */
   if (s->phase == EB_PHASE_DOWN) return;
   bool was_up = s->phase >= EB_PHASE_UP;
   s->phase = EB_PHASE_DOWN;
@@ -109,6 +110,7 @@ void eb_session_fail (eb_session *s, const eb_error *why, eb_ms now) {
   s->now = now;
   s->failed = true;
   s->failure = *why;
+  s->restoring = 0;
   publisher_fail(s, why);
   caller_fail(s, &s->rpc, why);
   caller_fail(s, &s->get, why);
@@ -123,9 +125,7 @@ void eb_session_close (eb_session *s, eb_ms deadline, eb_ms now) {
 
 /* Nothing that a user waits for is left. */
 static bool quiet (const eb_session *s) {
-  return publisher_idle(s) && s->rpc.waiting.count == 0 &&
-         s->rpc.sent.count == 0 && s->get.waiting.count == 0 &&
-         s->get.sent.count == 0;
+  return publisher_idle(s) && caller_idle(&s->rpc) && caller_idle(&s->get);
 }
 
 bool eb_session_done (const eb_session *s, eb_ms now) {
@@ -194,7 +194,8 @@ void eb_session_submit (eb_session *s, eb_item *item, eb_ms now) {
   if (item->kind == EB_ITEM_DELIVERY) {
     eb_delivery *d = (eb_delivery *)item;
     channel *ch = channel_find(s, d->channel);
-    if (ch == NULL || ch->epoch != d->epoch || s->phase != EB_PHASE_UP)
+    if (ch == NULL || ch->epoch != d->epoch || ch->state == CHAN_CLOSING ||
+        s->phase != EB_PHASE_UP)
       s->stats.stale++;
     else
       channel_settle(s, ch, d);
@@ -313,9 +314,9 @@ static bool on_tune (eb_session *s, const amqp_connection_tune_t *m) {
   amqp_connection_tune_ok_t ok;
   ok.channel_max = (uint16_t)s->channel_max;
   ok.frame_max = (uint32_t)s->frame_max;
-  ok.heartbeat = (uint16_t)(c->heartbeat_s == 0
-                                ? 0
-                                : agree(c->heartbeat_s, m->heartbeat));
+  size_t heartbeat =
+      c->heartbeat_s == 0 ? 0 : agree(c->heartbeat_s, m->heartbeat);
+  ok.heartbeat = (uint16_t)(heartbeat < UINT16_MAX ? heartbeat : UINT16_MAX);
   s->heartbeat_ms = (int64_t)ok.heartbeat * 1000;
   amqp_connection_open_t open;
   memset(&open, 0, sizeof open);
@@ -418,15 +419,18 @@ static bool on_frame (eb_session *s, const eb_frame *f) {
     return connection_method(s, &m);
   }
   channel *ch = channel_find(s, f->channel);
+  amqp_method_t m;
+  m.id = 0;
+  if (f->type == AMQP_FRAME_METHOD && !eb_codec_method(&s->pool, f, &m, &err))
+    return session_break(s, &err);
+  if (s->phase >= EB_PHASE_UP && m.id == AMQP_CHANNEL_CLOSE_OK_METHOD &&
+      (ch == NULL || ch->state != CHAN_CLOSING))
+    return true;  /* both sides closed at once: it answers a close of ours */
   if (ch == NULL || s->phase < EB_PHASE_UP)
     return session_breakf(s, EB_ERR_PROTOCOL,
                           "a frame on channel %u, which is not open",
                           f->channel);
-  if (f->type == AMQP_FRAME_METHOD) {
-    amqp_method_t m;
-    if (!eb_codec_method(&s->pool, f, &m, &err)) return session_break(s, &err);
-    return channel_method(s, ch, &m);
-  }
+  if (f->type == AMQP_FRAME_METHOD) return channel_method(s, ch, &m);
   return f->type == AMQP_FRAME_HEADER ? channel_header(s, ch, f)
                                       : channel_body(s, ch, f);
 }
@@ -470,7 +474,10 @@ bool eb_session_feed (eb_session *s, const void *p, size_t n, eb_ms now,
       eb_buffer_consume(&s->in, used);
     }
   }
-  if (s->broken) *err = s->breakage;
+  if (s->broken)
+    *err = s->breakage;
+  else if (!ok)
+    eb_error_set(err, EB_ERR_CONNECTION, "there is no connection");
   return ok && !s->broken;
 }
 
@@ -531,8 +538,8 @@ bool eb_session_tick (eb_session *s, eb_ms now, eb_error *err) {
 }
 
 eb_ms eb_session_deadline (const eb_session *s) {
-  eb_ms t = eb_ms_min(publisher_deadline(s), caller_deadline(&s->rpc));
-  t = eb_ms_min(t, caller_deadline(&s->get));
+  eb_ms t = eb_ms_min(publisher_deadline(s), caller_deadline(s, &s->rpc));
+  t = eb_ms_min(t, caller_deadline(s, &s->get));
   t = eb_ms_min(t, s->consumers_due);
   if (s->closing) t = eb_ms_min(t, s->close_deadline);
   if (s->phase == EB_PHASE_DOWN) return t;

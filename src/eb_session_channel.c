@@ -152,6 +152,10 @@ static void finish (eb_session *s, channel *ch) {
       caller_got(s, d);
       break;
     case CONTENT_DELIVER:
+      if (ch->state == CHAN_CLOSING) {  /* it goes back to its queue */
+        eb_item_free(&d->item);
+        break;
+      }
       s->stats.delivered++;
       session_answer(s, &d->item);
       break;

@@ -189,7 +189,8 @@ static bool pump_one (eb_session *s, consumer *c) {
   if (c->state == CONSUMER_WAITING && s->phase == EB_PHASE_UP && !s->closing &&
       s->now >= c->retry_at) {
     if (c->restore_first) {
-      c->restore_first = false;
+      for (consumer *o = s->consumers; o != NULL; o = o->next)
+        o->restore_first = false;  /* it serves all that wait for it */
       if (!records_restore(s) || !caller_pump(s, &s->rpc)) return false;
     }
     if (s->restoring == 0) return start(s, c);
@@ -264,7 +265,8 @@ static bool on_deliver (eb_session *s, consumer *c,
   d->epoch = c->ch.epoch;
   d->tag = m->delivery_tag;
   d->redelivered = m->redelivered != 0;
-  if (!eb_acks_deliver(&c->ch.acks, d->tag)) {
+  /* On a channel being closed it goes back by itself: there is no settling. */
+  if (c->ch.state != CHAN_CLOSING && !eb_acks_deliver(&c->ch.acks, d->tag)) {
     eb_item_free(&d->item);
     return session_breakf(s, EB_ERR_PROTOCOL, "a delivery tag out of order");
   }

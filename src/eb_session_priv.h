@@ -197,7 +197,8 @@ void caller_closed (eb_session *s, caller *c, const eb_error *why);
 void caller_detach (eb_session *s, caller *c);
 void caller_fail (eb_session *s, caller *c, const eb_error *why);
 void caller_expire (eb_session *s, caller *c);
-eb_ms caller_deadline (const caller *c);
+eb_ms caller_deadline (const eb_session *s, const caller *c);
+bool caller_idle (const caller *c);  /* nobody waits for an answer */
 caller *caller_of (eb_session *s, const channel *ch);
 
 /* eb_session_record.c */

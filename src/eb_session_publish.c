@@ -23,7 +23,7 @@ static bool open_channel (eb_session *s, publisher *p) {
 
 void publisher_submit (eb_session *s, eb_publish *op) {
   publisher *p = &s->pub;
-  op->returned = false;
+  op->sent = op->returned = false;
   eb_list_push(&p->pending, &op->item);
   p->expiry = eb_ms_min(p->expiry, op->item.deadline);
 }
@@ -50,6 +50,7 @@ static bool send_first (eb_session *s, publisher *p) {
     answer_failed(s, op, &err);
     return true;
   }
+  op->sent = true;
   eb_window_push(&p->window, op);
   s->stats.published++;
   if (p->solo > 0) p->solo--;
@@ -100,7 +101,7 @@ static bool on_confirm (eb_session *s, uint64_t tag, bool multiple,
                         bool nacked) {
   eb_window *w = &s->pub.window;
   eb_publish *op;
-  if (multiple) {
+  if (multiple && (tag == 0 || !eb_window_unknown(w, tag))) {
     if (tag == 0) tag = UINT64_MAX;
     while (eb_window_take_upto(w, tag, &op)) answer_confirmed(s, op, nacked);
     return true;
@@ -179,9 +180,11 @@ static void lose (eb_session *s, eb_list *flight, const eb_error *why) {
 void publisher_closed (eb_session *s, const eb_error *why) {
   publisher *p = &s->pub;
   eb_list flight;
+  /* One that timed out may be the guilty one as well. */
+  bool alone = p->window.count == 1;
   eb_list_init(&flight);
   eb_window_reset(&p->window, &flight);
-  if (flight.count == 1) {
+  if (flight.count == 1 && alone) {
     answer_failed(s, (eb_publish *)eb_list_pop(&flight), why);
   } else if (flight.count == 0) {
     p->retry_at = eb_ms_after(s->now, REOPEN_DELAY_MS);
@@ -206,10 +209,16 @@ void publisher_detach (eb_session *s) {
     lose(s, &flight, &s->trouble);
 }
 
+static bool was_sent (const eb_item *item, void *unused) {
+  (void)unused;
+  return ((const eb_publish *)item)->sent;
+}
+
 void publisher_fail (eb_session *s, const eb_error *why) {
   eb_list flight;
   eb_list_init(&flight);
   eb_window_reset(&s->pub.window, &flight);
+  eb_list_split(&s->pub.pending, &flight, was_sent, NULL);
   eb_error unknown;
   eb_error_set(&unknown, EB_ERR_UNKNOWN,
                "sent and not confirmed when the bus ended: %s", why->message);
@@ -252,14 +261,6 @@ static void expire (eb_session *s, eb_list *late, bool sent) {
   session_answer_all(s, late, &why);
 }
 
-static eb_ms window_earliest (const eb_window *w, eb_ms t) {
-  for (uint64_t tag = w->base; tag < w->base + w->count; tag++) {
-    const eb_publish *op = w->slots[tag & (w->size - 1)];
-    if (op != NULL) t = eb_ms_min(t, op->item.deadline);
-  }
-  return t;
-}
-
 void publisher_expire (eb_session *s) {
   publisher *p = &s->pub;
   if (s->now < p->expiry) return;
@@ -269,14 +270,15 @@ void publisher_expire (eb_session *s) {
   expire(s, &late, false);
   eb_window_abandon(&p->window, publish_expired, &s->now, &late);
   expire(s, &late, true);
-  p->expiry = window_earliest(&p->window, earliest(p->pending.first, EB_NEVER));
+  p->expiry = earliest(p->pending.first, eb_window_deadline(&p->window));
 }
 
 eb_ms publisher_deadline (const eb_session *s) {
   const publisher *p = &s->pub;
-  if (p->pending.count > 0 && p->ch.state == CHAN_CLOSED &&
-      s->phase == EB_PHASE_UP)
-    return eb_ms_min(p->expiry, p->retry_at);
+  if (p->pending.count == 0 || s->phase != EB_PHASE_UP) return p->expiry;
+  if (p->ch.state == CHAN_CLOSED) return eb_ms_min(p->expiry, p->retry_at);
+  /* The output was full, and has been written. */
+  if (p->ch.state == CHAN_OPEN && may_send(s, p)) return s->now;
   return p->expiry;
 }
 

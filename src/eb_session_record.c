@@ -10,10 +10,53 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool same_table (const eb_table *a, const eb_table *b);
+
+static bool same_field (const eb_field *a, const eb_field *b) {
+  if (a->kind != b->kind) return false;
+  switch (a->kind) {
+    case EB_FIELD_VOID: return true;
+    case EB_FIELD_BOOL: return a->as.boolean == b->as.boolean;
+    case EB_FIELD_INT: case EB_FIELD_TIMESTAMP:
+      return a->as.integer == b->as.integer;
+    case EB_FIELD_DOUBLE:
+      return memcmp(&a->as.number, &b->as.number, sizeof a->as.number) == 0;
+    case EB_FIELD_STRING: case EB_FIELD_BYTES:
+      return eb_bytes_equal(a->as.bytes, b->as.bytes);
+    case EB_FIELD_TABLE: return same_table(a->as.table, b->as.table);
+    case EB_FIELD_ARRAY: {
+      const eb_array *x = a->as.array, *y = b->as.array;
+      if (x->count != y->count) return false;
+      for (size_t i = 0; i < x->count; i++)
+        if (!same_field(&x->items[i], &y->items[i])) return false;
+      return true;
+    }
+  }
+  return false;
+}
+
+static const eb_field *find_key (const eb_table *t, eb_bytes key) {
+  for (size_t i = 0; i < t->count; i++)
+    if (eb_bytes_equal(t->pairs[i].key, key)) return &t->pairs[i].value;
+  return NULL;
+}
+
+/* In any order: they come out of Lua tables. */
+static bool same_table (const eb_table *a, const eb_table *b) {
+  size_t n = a == NULL ? 0 : a->count, m = b == NULL ? 0 : b->count;
+  if (n != m) return false;
+  for (size_t i = 0; i < n; i++) {
+    const eb_field *other = find_key(b, a->pairs[i].key);
+    if (other == NULL || !same_field(&a->pairs[i].value, other)) return false;
+  }
+  return true;
+}
+
 static bool same_binding (const eb_rpc *a, const eb_rpc *b) {
   return eb_bytes_equal(a->name, b->name) &&
          eb_bytes_equal(a->source, b->source) &&
-         eb_bytes_equal(a->routing_key, b->routing_key);
+         eb_bytes_equal(a->routing_key, b->routing_key) &&
+         same_table(a->arguments, b->arguments);
 }
 
 static bool is_binding (const eb_rpc *c) {
@@ -35,6 +78,8 @@ static bool takes_back (const eb_rpc *call, const eb_rpc *old) {
     case EB_EXCHANGE_UNBIND:
       return old->method == EB_EXCHANGE_BIND && same_binding(call, old);
     case EB_QUEUE_DELETE:
+      if (old->method == EB_QUEUE_DECLARE && old->name.n == 0)
+        return eb_bytes_equal(call->name, old->answer_name);
       return (old->method == EB_QUEUE_DECLARE ||
               old->method == EB_QUEUE_BIND) &&
              eb_bytes_equal(call->name, old->name);
@@ -53,9 +98,7 @@ static bool takes_back (const eb_rpc *call, const eb_rpc *old) {
 
 static bool same_thing (const eb_rpc *a, const eb_rpc *b) {
   if (a->method != b->method) return false;
-  return is_binding(a) ? same_binding(a, b) && a->arguments == NULL &&
-                             b->arguments == NULL
-                       : eb_bytes_equal(a->name, b->name);
+  return is_binding(a) ? same_binding(a, b) : eb_bytes_equal(a->name, b->name);
 }
 
 static bool copy_name (eb_arena *a, eb_bytes from, eb_bytes *to) {
@@ -153,12 +196,14 @@ bool records_restore (eb_session *s) {
   eb_list_init(&calls);
   for (record *r = s->records; r != NULL; r = r->next) {
     eb_rpc *c = copy_call(r->call);
-    if (c == NULL) {
+    /* A nameless queue is found again by the name users know it by. */
+    if (c == NULL ||
+        (c->method == EB_QUEUE_DECLARE &&
+         !copy_name(c->item.arena, r->call->answer_name, &c->routing_key))) {
+      eb_item_free(c == NULL ? NULL : &c->item);
       eb_list_free(&calls);
       return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
     }
-    /* A nameless queue is found again by the name users know it by. */
-    if (c->method == EB_QUEUE_DECLARE) c->routing_key = r->call->answer_name;
     eb_list_push(&calls, &c->item);
   }
   s->restoring += calls.count;

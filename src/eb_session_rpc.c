@@ -167,11 +167,23 @@ static void answer (eb_session *s, eb_rpc *call, const eb_error *why) {
   eb_item_free(&call->item);
 }
 
+/* A queue is about to get a new name, which the calls behind may need. */
+static bool is_renaming (const eb_item *item) {
+  const eb_rpc *call = (const eb_rpc *)item;
+  return call != NULL && call->internal && call->record &&
+         call->method == EB_QUEUE_DECLARE && call->name.n == 0;
+}
+
+static bool may_send (const eb_session *s, const caller *c) {
+  return c->waiting.count > 0 && !is_renaming(c->sent.last) &&
+         eb_buffer_size(&s->out) < OUT_SOFT_LIMIT;
+}
+
 bool caller_pump (eb_session *s, caller *c) {
   if (c->waiting.count == 0) return true;
   if (c->ch.state == CHAN_CLOSED) return channel_open(s, &c->ch);
   if (c->ch.state != CHAN_OPEN) return true;
-  while (c->waiting.count > 0 && eb_buffer_size(&s->out) < OUT_SOFT_LIMIT) {
+  while (may_send(s, c)) {
     eb_rpc *call = (eb_rpc *)eb_list_pop(&c->waiting);
     eb_error err;
     if (!call_fits(s, call, &err)) {
@@ -251,6 +263,10 @@ static bool on_get_ok (eb_session *s, caller *c,
 
 void caller_got (eb_session *s, eb_delivery *d) {
   eb_rpc *call = (eb_rpc *)eb_list_pop(&s->get.sent);
+  if (call == NULL) {  /* answered by eb_session_fail */
+    eb_item_free(&d->item);
+    return;
+  }
   if (call->internal) {  /* its caller's time was over: give it back */
     d->settlement = EB_REQUEUE;
     channel_settle(s, &s->get.ch, d);
@@ -283,16 +299,25 @@ bool caller_method (eb_session *s, caller *c, amqp_method_t *m) {
 
 /* Losses. */
 
-void caller_closed (eb_session *s, caller *c, const eb_error *why) {
-  eb_rpc *guilty = (eb_rpc *)eb_list_pop(&c->sent);
-  eb_list_prepend(&c->waiting, &c->sent);
-  if (guilty != NULL) answer(s, guilty, why);
-}
-
 /* Restorations and stubs belong to the connection that is gone. */
 static bool is_internal (const eb_item *item, void *unused) {
   (void)unused;
   return ((const eb_rpc *)item)->internal;
+}
+
+/* Nobody waits for it; it only keeps the place of a reply. */
+static bool is_stub (const eb_item *item, void *unused) {
+  return is_internal(item, unused) && !((const eb_rpc *)item)->record;
+}
+
+void caller_closed (eb_session *s, caller *c, const eb_error *why) {
+  eb_list stubs;
+  eb_list_init(&stubs);
+  eb_rpc *guilty = (eb_rpc *)eb_list_pop(&c->sent);
+  eb_list_split(&c->sent, &stubs, is_stub, NULL);
+  eb_list_free(&stubs);
+  eb_list_prepend(&c->waiting, &c->sent);
+  if (guilty != NULL) answer(s, guilty, why);
 }
 
 static bool gives_up (const eb_item *item, void *unused) {
@@ -371,6 +396,19 @@ void caller_expire (eb_session *s, caller *c) {
     c->expiry = eb_ms_min(c->expiry, item->deadline);
 }
 
-eb_ms caller_deadline (const caller *c) {
+eb_ms caller_deadline (const eb_session *s, const caller *c) {
+  /* The output was full, and has been written. */
+  if (s->phase == EB_PHASE_UP && c->ch.state == CHAN_OPEN && may_send(s, c))
+    return s->now;
   return c->expiry;
+}
+
+static bool all_internal (const eb_list *l) {
+  const eb_item *item = l->first;
+  while (item != NULL && is_internal(item, NULL)) item = item->next;
+  return item == NULL;
+}
+
+bool caller_idle (const caller *c) {
+  return all_internal(&c->sent) && all_internal(&c->waiting);
 }

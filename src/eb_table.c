@@ -16,6 +16,20 @@ const eb_field *eb_table_find (const eb_table *t, const char *key) {
   return NULL;
 }
 
+const eb_table *eb_table_with (eb_arena *a, const eb_table *t, const char *key,
+                               const eb_field *value) {
+  size_t count = t == NULL ? 0 : t->count;
+  eb_table *to = eb_arena_alloc(a, sizeof *to);
+  if (to == NULL) return NULL;
+  to->count = count + 1;
+  to->pairs = eb_arena_alloc(a, to->count * sizeof *to->pairs);
+  if (to->pairs == NULL) return NULL;
+  to->pairs[0].key = eb_bytes_of(key, strlen(key));
+  to->pairs[0].value = *value;
+  if (count > 0) memcpy(to->pairs + 1, t->pairs, count * sizeof *t->pairs);
+  return to;
+}
+
 static bool copy_bytes (eb_arena *a, eb_bytes from, eb_bytes *to) {
   *to = from;
   if (from.p == NULL) return true;

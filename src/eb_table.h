@@ -77,6 +77,11 @@ bool eb_bytes_equal (eb_bytes a, eb_bytes b);
 /* The first pair of that key, or NULL. */
 const eb_field *eb_table_find (const eb_table *t, const char *key);
 
+/* A table of 't' (NULL: empty) and one pair more, which share what they point
+** to; 'key' outlives it. NULL when memory is out. */
+const eb_table *eb_table_with (eb_arena *a, const eb_table *t, const char *key,
+                               const eb_field *value);
+
 /* A deep copy into another arena; NULL when memory is out or the table is
 ** nested deeper than EB_TABLE_MAX_DEPTH. */
 eb_table *eb_table_copy (eb_arena *a, const eb_table *t);

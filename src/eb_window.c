@@ -3,6 +3,14 @@
 
 #include <stdlib.h>
 
+/* In the slot of a publish that nobody waits for any more, until its confirm;
+** only its address counts. */
+static eb_publish abandoned;
+
+static bool waits (const eb_publish *p) {
+  return p != NULL && p != &abandoned;
+}
+
 void eb_window_init (eb_window *w, size_t limit) {
   w->slots = NULL;
   w->size = 0;
@@ -44,42 +52,45 @@ void eb_window_push (eb_window *w, eb_publish *p) {
   w->bytes += p->body.n;
 }
 
+/* NULL when nobody waits for it. */
 static eb_publish *clear (eb_window *w, uint64_t tag) {
   eb_publish *p = *slot(w, tag);
-  if (p != NULL) {
-    w->bytes -= p->body.n;
-    w->live--;
-  }
   *slot(w, tag) = NULL;
+  if (!waits(p)) return NULL;
+  w->bytes -= p->body.n;
+  w->live--;
   return p;
+}
+
+static void drop_confirmed (eb_window *w) {
+  while (w->count > 0 && *slot(w, w->base) == NULL) {
+    w->base++;
+    w->count--;
+  }
 }
 
 eb_tag_status eb_window_take (eb_window *w, uint64_t tag, eb_publish **p) {
   *p = NULL;
+  if (tag == 0 || eb_window_unknown(w, tag)) return EB_TAG_UNKNOWN;
   if (tag < w->base) return EB_TAG_BEHIND;
-  if (tag >= w->base + w->count) return EB_TAG_UNKNOWN;
-  if (tag == w->base) {
-    eb_window_take_upto(w, tag, p);
-    return EB_TAG_TAKEN;
-  }
-  /* Confirmed out of order: its slot waits for the older ones, and holds the
+  /* Confirmed out of order, its slot waits for the older ones, and holds the
   ** window open, so that tags still map to slots. */
   *p = clear(w, tag);
+  drop_confirmed(w);
   return EB_TAG_TAKEN;
 }
 
 bool eb_window_take_upto (eb_window *w, uint64_t tag, eb_publish **p) {
   if (w->count == 0 || tag < w->base) return false;
   *p = clear(w, w->base);
-  w->base++;
-  w->count--;
+  drop_confirmed(w);
   return true;
 }
 
 eb_publish *eb_window_find (const eb_window *w, eb_bytes message_id) {
   for (uint64_t tag = w->base; tag < w->base + w->count; tag++) {
     eb_publish *p = *slot(w, tag);
-    if (p != NULL && !p->returned &&
+    if (waits(p) && p->mandatory && !p->returned &&
         eb_bytes_equal(p->properties.message_id, message_id))
       return p;
   }
@@ -90,10 +101,20 @@ void eb_window_abandon (eb_window *w, eb_window_pred *want, void *arg,
                         eb_list *to) {
   for (uint64_t tag = w->base; tag < w->base + w->count; tag++) {
     eb_publish *p = *slot(w, tag);
-    if (p == NULL || !want(p, arg)) continue;
+    if (!waits(p) || !want(p, arg)) continue;
     clear(w, tag);
+    *slot(w, tag) = &abandoned;
     eb_list_push(to, &p->item);
   }
+}
+
+eb_ms eb_window_deadline (const eb_window *w) {
+  eb_ms t = EB_NEVER;
+  for (uint64_t tag = w->base; tag < w->base + w->count; tag++) {
+    const eb_publish *p = *slot(w, tag);
+    if (waits(p)) t = eb_ms_min(t, p->item.deadline);
+  }
+  return t;
 }
 
 void eb_window_reset (eb_window *w, eb_list *to) {

@@ -10,7 +10,7 @@
 #include "eb_item.h"
 
 typedef struct eb_window {
-  eb_publish **slots;  /* NULL: answered already */
+  eb_publish **slots;  /* NULL: confirmed already */
   size_t size;         /* of the ring, a power of two */
   size_t limit;        /* most publishes in it */
   size_t count;        /* from the oldest unconfirmed to the newest */
@@ -38,6 +38,10 @@ typedef enum eb_tag_status {
   EB_TAG_UNKNOWN   /* never sent: the broker is wrong */
 } eb_tag_status;
 
+static inline bool eb_window_unknown (const eb_window *w, uint64_t tag) {
+  return tag >= w->base + w->count;
+}
+
 /* The broker spoke of one tag. */
 eb_tag_status eb_window_take (eb_window *w, uint64_t tag, eb_publish **p);
 
@@ -45,13 +49,17 @@ eb_tag_status eb_window_take (eb_window *w, uint64_t tag, eb_publish **p);
 ** *p may be NULL, as above. For confirms with 'multiple'. */
 bool eb_window_take_upto (eb_window *w, uint64_t tag, eb_publish **p);
 
-/* The oldest unanswered publish with that message id, or NULL. */
+/* The oldest mandatory publish with that message id that was not returned yet,
+** or NULL. */
 eb_publish *eb_window_find (const eb_window *w, eb_bytes message_id);
 
 /* Takes a publish out of answering: its slot stays until its confirm. */
 typedef bool eb_window_pred (const eb_publish *p, void *arg);
 void eb_window_abandon (eb_window *w, eb_window_pred *want, void *arg,
                         eb_list *to);
+
+/* The earliest deadline of those not answered. Cost: the window. */
+eb_ms eb_window_deadline (const eb_window *w);
 
 /* The channel is gone: all unanswered publishes, oldest first, to 'to';
 ** tags begin anew at 1. */

@@ -28,6 +28,8 @@ static inline void eb_setfuncs (lua_State *L, const luaL_Reg *l, int nup) {
   }
   lua_pop(L, nup);
 }
+#undef luaL_newlibtable  /* LuaJIT 2.1 has some of these */
+#undef luaL_newlib
 #define luaL_setfuncs(L, l, nup) eb_setfuncs(L, l, nup)
 #define luaL_newlibtable(L, l) \
   lua_createtable(L, 0, (int)(sizeof(l) / sizeof((l)[0]) - 1))

@@ -10,17 +10,22 @@
 #include "lua_scratch.h"
 #include "lua_value.h"
 
-static const char SCRATCH_KEY = 0;  /* its address names the scratch */
-
-static lua_scratch *scratch (lua_State *L) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &SCRATCH_KEY);
-  lua_scratch *s = lua_touserdata(L, -1);
-  lua_pop(L, 1);
-  return s;
-}
+/* An envelope is one level around what it carries. */
+enum { VALUE_DEPTH = EB_JSON_DEPTH - 1 };
 
 static bool no_memory (eb_error *err) {
   return eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for an event");
+}
+
+/* Why a codec failed: the text at 'index', or that of an error object there. */
+static const char *reason (lua_State *L, int index, const char *otherwise) {
+  if (lua_istable(L, index)) {
+    lua_pushvalue(L, index);
+    lua_pushliteral(L, "message");
+    lua_rawget(L, -2);
+    index = -1;
+  }
+  return lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : otherwise;
 }
 
 /* Encoding. */
@@ -28,7 +33,7 @@ static bool no_memory (eb_error *err) {
 typedef struct writer {
   lua_State *L;
   int event;
-  int codec;
+  eb_bytes coded;  /* the payload as a codec wrote it; p is NULL without one */
   eb_buffer *to;
   eb_error *err;
   lua_encoder value;
@@ -122,30 +127,40 @@ static bool put_value (writer *w, int index, const char *name) {
   return false;
 }
 
+/* Others will read it: one value, as strict as our own. */
+static bool check_coded (eb_bytes b, eb_error *err) {
+  eb_json j;
+  eb_json_init(&j, b.p, b.n, VALUE_DEPTH);
+  bool ok = eb_json_skip(&j, eb_json_next(&j)) &&
+            eb_json_next(&j) == EB_JSON_END;
+  if (!ok)
+    eb_error_set(err, EB_ERR_INVALID, "data: the codec made %.400s",
+                 j.err.message);
+  eb_json_fini(&j);
+  return ok;
+}
+
 /* The payload by another codec: its text stays on the stack. */
-static bool put_by_codec (writer *w, int index) {
+static bool run_codec (writer *w, int codec) {
   lua_State *L = w->L;
-  size_t n;
-  lua_getfield(L, w->codec, "encode");
-  lua_pushvalue(L, index);
+  lua_getfield(L, codec, "encode");
+  lua_pushliteral(L, "data");
+  lua_rawget(L, w->event);
   if (lua_pcall(L, 1, 2, 0) != 0) lua_pushnil(L), lua_insert(L, -2);
-  if (lua_type(L, -2) != LUA_TSTRING) {
-    const char *why = lua_tostring(L, -1);
-    return eb_error_set(w->err, EB_ERR_INVALID, "data: the codec failed: %s",
-                        why != NULL ? why : "no text came back");
-  }
-  const char *p = lua_tolstring(L, -2, &n);
-  return put(w, p, n);
+  if (lua_type(L, -2) != LUA_TSTRING)
+    return eb_error_set(w->err, EB_ERR_INVALID, "data: the codec failed: %.400s",
+                        reason(L, -1, "no text came back"));
+  w->coded.p = lua_tolstring(L, -2, &w->coded.n);
+  return check_coded(w->coded, w->err);
 }
 
 static bool put_data (writer *w) {
   lua_State *L = w->L;
   if (!put(w, ",\"data\":", 8)) return false;
+  if (w->coded.p != NULL) return put(w, w->coded.p, w->coded.n);
   lua_pushliteral(L, "data");
   lua_rawget(L, w->event);
-  int index = lua_gettop(L);
-  if (w->codec != 0 && !lua_isnil(L, w->codec)) return put_by_codec(w, index);
-  return put_value(w, index, "data");
+  return put_value(w, lua_gettop(L), "data");
 }
 
 static bool put_metadata (writer *w) {
@@ -155,18 +170,26 @@ static bool put_metadata (writer *w) {
   bool null = lua_islightuserdata(L, -1) && lua_touserdata(L, -1) == NULL;
   if (lua_isnil(L, -1) || null) return true;
   int index = lua_gettop(L);
-  if (lua_type(L, index) != LUA_TTABLE || lua_rawlen(L, index) > 0)
-    return eb_error_set(w->err, EB_ERR_INVALID,
-                        "metadata: a table with string keys expected");
-  return put(w, ",\"metadata\":", 12) && put_value(w, index, "metadata");
+  bool ok = lua_istable(L, index) && lua_rawlen(L, index) == 0;
+  if (ok) {
+    if (!put(w, ",\"metadata\":", 12)) return false;
+    size_t at = eb_buffer_size(w->to);
+    if (!put_value(w, index, "metadata")) return false;
+    ok = eb_buffer_bytes(w->to)[at] == '{';  /* an empty list is not */
+  }
+  return ok || eb_error_set(w->err, EB_ERR_INVALID,
+                            "metadata: a table with string keys expected");
 }
 
-static bool is_known (const char *name) {
-  static const char *const known[] = {
-      "id", "type", "source", "timestamp", "tenant_id", "correlation_id",
-      "data", "metadata"};
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (strcmp(name, known[i]) == 0) return true;
+static const char *const known[] = {"id",        "type",           "source",
+                                    "timestamp", "tenant_id",      "correlation_id",
+                                    "data",      "metadata"};
+enum { KNOWN = sizeof known / sizeof *known };
+
+static bool is_known (eb_bytes name) {
+  for (size_t i = 0; i < KNOWN; i++)
+    if (strlen(known[i]) == name.n && memcmp(known[i], name.p, name.n) == 0)
+      return true;
   return false;
 }
 
@@ -177,14 +200,12 @@ static bool put_others (writer *w) {
     if (lua_type(L, -2) != LUA_TSTRING)
       return eb_error_set(w->err, EB_ERR_INVALID,
                           "an event's field names must be strings");
-    const char *name = lua_tostring(L, -2);
-    if (!is_known(name)) {
-      eb_bytes key;
-      key.p = lua_tolstring(L, -2, &key.n);
-      if (!put_text(w, ",", name, key) || !put(w, ":", 1) ||
-          !put_value(w, lua_gettop(L), name))
-        return false;
-    }
+    eb_bytes name;
+    name.p = lua_tolstring(L, -2, &name.n);
+    if (!is_known(name) &&
+        (!put_text(w, ",", "a field's name", name) || !put(w, ":", 1) ||
+         !put_value(w, lua_gettop(L), name.p)))
+      return false;
     lua_pop(L, 1);
   }
   return true;
@@ -205,13 +226,17 @@ bool lua_envelope_encode (lua_State *L, int event, int codec, eb_buffer *to,
   writer w;
   w.L = L;
   w.event = lua_absindex(L, event);
-  w.codec = codec == 0 ? 0 : lua_absindex(L, codec);
+  w.coded = eb_bytes_of(NULL, 0);
   w.to = to;
   w.err = err;
+  if (codec != 0) codec = lua_absindex(L, codec);
   if (!lua_checkstack(L, 24)) return no_memory(err);
   lua_encoder_init(&w.value, L, to, err);
+  w.value.max_depth = VALUE_DEPTH;
   int top = lua_gettop(L);
-  bool ok = encode(&w, info);
+  bool ok = codec == 0 || lua_isnil(L, codec) || run_codec(&w, codec);
+  eb_buffer_truncate(to, 0);
+  ok = ok && encode(&w, info);
   lua_settop(L, top);  /* the strings in 'info' live on in the event */
   return ok;
 }
@@ -267,8 +292,15 @@ static bool read_timestamp (reader *r, eb_json_token t) {
          wrong(r, "timestamp", "not RFC 3339 (2024-01-15T10:30:00Z)");
 }
 
+/* null is absent, also when it comes after another value of that name. */
+static bool read_null (reader *r, const char *field) {
+  lua_pushnil(r->L);
+  set(r, field);
+  return true;
+}
+
 static bool read_optional (reader *r, const char *field, eb_json_token t) {
-  if (t == EB_JSON_NULL) return true;
+  if (t == EB_JSON_NULL) return read_null(r, field);
   if (t != EB_JSON_STRING) return wrong_kind(r, field, "a string", t);
   lua_pushlstring(r->L, r->json->text, r->json->size);
   set(r, field);
@@ -276,7 +308,7 @@ static bool read_optional (reader *r, const char *field, eb_json_token t) {
 }
 
 static bool read_metadata (reader *r, eb_json_token t) {
-  if (t == EB_JSON_NULL) return true;
+  if (t == EB_JSON_NULL) return read_null(r, "metadata");
   if (t != EB_JSON_OBJECT) return wrong_kind(r, "metadata", "an object", t);
   if (!lua_value_decode(&r->value, t)) return false;
   set(r, "metadata");
@@ -289,12 +321,13 @@ static bool read_by_codec (reader *r, const char *begin, eb_json_token t) {
   if (!eb_json_skip(r->json, t)) return false;
   lua_getfield(L, r->codec, "decode");
   lua_pushlstring(L, begin, (size_t)(r->json->p - begin));
-  if (lua_pcall(L, 1, 1, 0) != 0) {
-    const char *why = lua_tostring(L, -1);
+  if (lua_pcall(L, 1, 2, 0) != 0) lua_pushnil(L), lua_insert(L, -2);
+  /* nil, why: a failure too; but some codecs have nil for null. */
+  if (lua_isnil(L, -2) && t != EB_JSON_NULL)
     return eb_error_set(&r->json->err, EB_ERR_MALFORMED,
-                        "envelope field \"data\": the codec failed: %s",
-                        why != NULL ? why : "no reason given");
-  }
+                        "envelope field \"data\": the codec failed: %.400s",
+                        reason(L, -1, "no value came back"));
+  lua_pop(L, 1);
   set(r, "data");
   return true;
 }
@@ -364,7 +397,6 @@ static bool decode (reader *r) {
 
 int lua_envelope_decode_body (lua_State *L, const char *p, size_t n,
                               int codec) {
-  lua_scratch *s = scratch(L);
   reader r;
   memset(&r, 0, sizeof r);
   r.L = L;
@@ -374,14 +406,14 @@ int lua_envelope_decode_body (lua_State *L, const char *p, size_t n,
   r.value.array_mt = lua_gettop(L);
   lua_createtable(L, 0, 8);
   r.event = lua_gettop(L);
-  r.json = lua_scratch_read(s, p, n, EB_JSON_DEPTH);
+  r.json = lua_scratch_read(lua_scratch_take(L), p, n, EB_JSON_DEPTH);
   r.value.L = L;
   r.value.json = r.json;
   r.value.big = LUA_BIG_ERROR;
   r.value.marks = true;
   bool ok = decode(&r);
   eb_error err = r.json->err;
-  lua_scratch_done(s);
+  lua_scratch_give(L, r.event + 1);
   lua_settop(L, r.event);
   if (ok) return 1;
   lua_pushnil(L);
@@ -406,16 +438,13 @@ static int envelope_new (lua_State *L) {
   lua_createtable(L, 0, 8);
   lua_pushnil(L);
   while (lua_next(L, 1) != 0) {
-    const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+    eb_bytes name = eb_bytes_of("", 0);
+    if (lua_type(L, -2) == LUA_TSTRING) name.p = lua_tolstring(L, -2, &name.n);
     if (!is_known(name))
-      return luaL_error(L, "unknown field '%s' of an event", name);
+      return luaL_error(L, "unknown field '%s' of an event", name.p);
     lua_pop(L, 1);
   }
-  static const char *const names[] = {"id", "type", "source", "timestamp",
-                                      "tenant_id", "correlation_id", "data",
-                                      "metadata"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    copy_field(L, names[i]);
+  for (size_t i = 0; i < KNOWN; i++) copy_field(L, known[i]);
   lua_getfield(L, 2, "type");
   if (lua_type(L, -1) != LUA_TSTRING || lua_rawlen(L, -1) == 0)
     return luaL_error(L, "an event needs a type");
@@ -458,20 +487,20 @@ static void push_codec (lua_State *L, int options) {
 
 /* encode(event [, {codec=}]) -> bytes | nil, err */
 static int envelope_encode (lua_State *L) {
-  lua_scratch *s = scratch(L);
   lua_envelope_info info;
   eb_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 2);
   push_codec(L, 2);
-  eb_buffer *to = lua_scratch_write(s);
+  eb_buffer *to = &lua_scratch_take(L)->out;  /* at 4 */
   if (!lua_envelope_encode(L, 1, 3, to, &info, &err)) {
+    lua_scratch_give(L, 4);
     lua_pushnil(L);
     lua_error_push(L, &err);
     return 2;
   }
   lua_pushlstring(L, (const char *)eb_buffer_bytes(to), eb_buffer_size(to));
-  lua_scratch_done(s);
+  lua_scratch_give(L, 4);
   return 1;
 }
 
@@ -490,8 +519,6 @@ static const luaL_Reg functions[] = {{"new", envelope_new},
                                      {NULL, NULL}};
 
 int lua_envelope_open (lua_State *L) {
-  lua_scratch_push(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &SCRATCH_KEY);
   luaL_newlib(L, functions);
   return 1;
 }

@@ -23,15 +23,16 @@ typedef struct lua_envelope_info {
   char made_id[4 + EB_UUID_TEXT];
 } lua_envelope_info;
 
-/* Appends the event (a table at 'event') as JSON; id and timestamp are made when
-** it has none. 'codec': stack index of a table whose 'encode' writes the
-** payload, or of nil. False: err says which field cannot be sent, and where in
-** it; *to is to be rolled back. May raise Lua's memory error. */
+/* Makes *to the event (a table at 'event') as JSON; id and timestamp are made
+** when it has none. 'codec': stack index of a table whose 'encode' writes the
+** payload, or of nil; it is called before anything is read or written, so it may
+** do what it likes. False: err says which field cannot be sent, and where in
+** it; *to holds half of it. May raise Lua's memory error. */
 bool lua_envelope_encode (lua_State *L, int event, int codec, eb_buffer *to,
                           lua_envelope_info *info, eb_error *err);
 
-/* Pushes the event, or nil, err. 'codec': as above, its 'decode' reads the
-** payload. Returns how many values were pushed. */
+/* Leaves the event, or nil, err, on top of the stack. 'codec': as above, its
+** 'decode' reads the payload. Returns how many values they are. */
 int lua_envelope_decode_body (lua_State *L, const char *p, size_t n, int codec);
 
 #endif

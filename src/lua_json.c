@@ -17,9 +17,10 @@ static int fail (lua_State *L, const eb_error *err, const char *path) {
 }
 
 static unsigned depth_option (lua_State *L) {
-  double v = luaL_checknumber(L, -1);
+  double v = lua_type(L, -1) == LUA_TNUMBER ? (double)lua_tonumber(L, -1) : 0;
   if (!(v >= 1 && v <= EB_JSON_MAX_DEPTH))
-    luaL_error(L, "max_depth must be from 1 to %d", (int)EB_JSON_MAX_DEPTH);
+    luaL_error(L, "max_depth must be a number from 1 to %d",
+               (int)EB_JSON_MAX_DEPTH);
   return (unsigned)v;
 }
 
@@ -31,12 +32,11 @@ static const char *option_name (lua_State *L) {
 
 /* encode(value [, {max_depth=, sort_keys=}]) -> text | nil, err */
 static int json_encode (lua_State *L) {
-  lua_scratch *s = lua_touserdata(L, lua_upvalueindex(1));
   lua_encoder e;
   eb_error err;
   luaL_checkany(L, 1);
   lua_settop(L, 2);
-  lua_encoder_init(&e, L, lua_scratch_write(s), &err);
+  lua_encoder_init(&e, L, NULL, &err);
   if (!lua_isnil(L, 2)) {
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_pushnil(L);
@@ -51,18 +51,20 @@ static int json_encode (lua_State *L) {
       lua_pop(L, 1);
     }
   }
+  e.out = &lua_scratch_take(L)->out;  /* at 3 */
   if (!lua_value_encode(&e, 1)) {
+    lua_scratch_give(L, 3);
     lua_encoder_explain(&e, "");
     return fail(L, &err, e.path);
   }
   lua_pushlstring(L, (const char *)eb_buffer_bytes(e.out),
                   eb_buffer_size(e.out));
-  lua_scratch_done(s);
+  lua_scratch_give(L, 3);
   return 1;
 }
 
 static lua_big big_option (lua_State *L) {
-  const char *v = luaL_checkstring(L, -1);
+  const char *v = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
   if (strcmp(v, "string") == 0) return LUA_BIG_STRING;
   if (strcmp(v, "error") != 0)
     luaL_error(L, "big must be \"error\" or \"string\"");
@@ -71,7 +73,6 @@ static lua_big big_option (lua_State *L) {
 
 /* decode(text [, {max_depth=, big=, mark_arrays=}]) -> value | nil, err */
 static int json_decode (lua_State *L) {
-  lua_scratch *s = lua_touserdata(L, lua_upvalueindex(1));
   size_t n;
   const char *p = luaL_checklstring(L, 1, &n);
   unsigned max_depth = EB_JSON_DEPTH;
@@ -96,12 +97,17 @@ static int json_decode (lua_State *L) {
   }
   lua_array_mt_push(L);
   d.array_mt = lua_gettop(L);
-  d.json = lua_scratch_read(s, p, n, max_depth);
+  d.json = lua_scratch_read(lua_scratch_take(L), p, n, max_depth);
+  int scratch = lua_gettop(L);
   bool ok = lua_value_decode(&d, eb_json_next(d.json)) &&
             eb_json_next(d.json) == EB_JSON_END;
+  if (ok) {
+    lua_scratch_give(L, scratch);
+    return 1;
+  }
   eb_error err = d.json->err;
-  lua_scratch_done(s);
-  return ok ? 1 : fail(L, &err, NULL);
+  lua_scratch_give(L, scratch);
+  return fail(L, &err, NULL);
 }
 
 /* array(t) -> t, marked: it is encoded as a list, also when it is empty */
@@ -118,12 +124,10 @@ static int json_array (lua_State *L) {
 }
 
 int lua_json_open (lua_State *L) {
-  lua_createtable(L, 0, 6);
-  lua_scratch_push(L);
-  lua_pushvalue(L, -1);
-  lua_pushcclosure(L, json_encode, 1);
-  lua_setfield(L, -3, "encode");
-  lua_pushcclosure(L, json_decode, 1);
+  lua_createtable(L, 0, 5);
+  lua_pushcfunction(L, json_encode);
+  lua_setfield(L, -2, "encode");
+  lua_pushcfunction(L, json_decode);
   lua_setfield(L, -2, "decode");
   lua_pushcfunction(L, json_array);
   lua_setfield(L, -2, "array");

@@ -224,24 +224,14 @@ static int lops_publish (lua_State *L) {
   return post(L, b, urgent);
 }
 
-/* The headers the envelope is mirrored to, in front of the given ones. */
+/* A tenant in the given headers counts more than the event's. */
 static bool add_tenant (eb_publish *p, eb_bytes tenant, eb_error *err) {
+  eb_field value = {EB_FIELD_STRING, {.bytes = tenant}};
   const eb_table *given = p->properties.headers;
-  size_t count = given == NULL ? 0 : given->count;
-  eb_arena *a = p->item.arena;
   if (tenant.n == 0 || eb_table_find(given, "tenant_id") != NULL) return true;
-  eb_table *t = eb_arena_alloc(a, sizeof *t);
-  if (t != NULL) t->pairs = eb_arena_alloc(a, (count + 1) * sizeof *t->pairs);
-  if (t == NULL || t->pairs == NULL)
-    return eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
-  t->count = count + 1;
-  t->pairs[0].key = eb_bytes_of("tenant_id", 9);
-  t->pairs[0].value.kind = EB_FIELD_STRING;
-  t->pairs[0].value.as.bytes = tenant;
-  if (count > 0)
-    memcpy(t->pairs + 1, given->pairs, count * sizeof *t->pairs);
-  p->properties.headers = t;
-  return true;
+  p->properties.headers = eb_table_with(p->item.arena, given, "tenant_id", &value);
+  return p->properties.headers != NULL ||
+         eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
 }
 
 static bool mirror (eb_publish *p, const lua_envelope_info *info,
@@ -436,8 +426,26 @@ static bool read_subscribe_field (lua_State *L, const char *key,
                                   "arguments", err);
     return s->arguments != NULL;
   }
+  if (strcmp(key, "priority") == 0) {
+    if (lua_type(L, -1) != LUA_TNUMBER)
+      luaL_error(L, "subscribe: 'priority' must be a whole number");
+    return true;  /* an argument: added when those are read */
+  }
   luaL_error(L, "subscribe: unknown field '%s'", key);
   return false;
+}
+
+/* https://www.rabbitmq.com/consumer-priority: an argument, not a field. */
+static bool add_priority (lua_State *L, eb_subscribe *s, eb_error *err) {
+  lua_getfield(L, 2, "priority");
+  bool given = !lua_isnil(L, -1);
+  double priority = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  if (!given) return true;
+  eb_field value = {EB_FIELD_INT, {.integer = (int64_t)priority}};
+  s->arguments = eb_table_with(s->item.arena, s->arguments, "x-priority", &value);
+  return s->arguments != NULL ||
+         eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
 }
 
 /* subscribe({queue=, prefetch=, ...}, timeout) */
@@ -460,6 +468,7 @@ static int lops_subscribe (lua_State *L) {
     lua_pop(L, 1);
   }
   if (s->queue.p == NULL) luaL_error(L, "subscribe: 'queue' is missing");
+  if (!add_priority(L, s, &err)) return give_up(L, b, &err);
   return post(L, b, true);
 }
 

@@ -1,8 +1,10 @@
 /* lua_scratch: a buffer and a reader that live in a userdata.
 **
 ** A Lua error jumps over C: what C allocated must hang on something that Lua
-** collects. One scratch serves all calls of a module; a large one is given
-** back. Thread: lua.
+** collects. One idle scratch is kept and serves call after call. A call takes it
+** away while it works, for Lua code may run in the middle of it (a codec, a
+** finalizer) and come back here: that call then gets another one. What an error
+** left taken is collected. Thread: lua.
 */
 #ifndef LUA_SCRATCH_H
 #define LUA_SCRATCH_H
@@ -11,18 +13,19 @@
 #include "lua_compat.h"
 
 typedef struct lua_scratch {
-  eb_buffer out;
+  eb_buffer out;  /* empty when taken */
   eb_json json;
   bool reading;   /* json was begun and not ended */
 } lua_scratch;
 
-/* Pushes a new one. */
-lua_scratch *lua_scratch_push (lua_State *L);
+/* Pushes a scratch that is nobody else's until it is given back. */
+lua_scratch *lua_scratch_take (lua_State *L);
 
-/* Makes it ready for the next use, whatever an error left in it. */
-eb_buffer *lua_scratch_write (lua_scratch *s);
+/* Begins to read; the scratch ends it. */
 eb_json *lua_scratch_read (lua_scratch *s, const char *p, size_t n,
                            unsigned max_depth);
-void lua_scratch_done (lua_scratch *s);
+
+/* The scratch at 'index' is idle again; it stays on the stack, untouched. */
+void lua_scratch_give (lua_State *L, int index);
 
 #endif

@@ -43,7 +43,9 @@ static bool no_memory (lua_encoder *e) {
 static bool under (lua_encoder *e, const char *name, size_t n) {
   char step[80], rest[LUA_VALUE_PATH];
   memcpy(rest, e->path, sizeof rest);
-  snprintf(step, sizeof step, "%.*s", (int)(n < 64 ? n : 64), name);
+  if (n > 64)  /* not in the middle of a character */
+    for (n = 64; n > 0 && (name[n] & 0xC0) == 0x80;) n--;
+  snprintf(step, sizeof step, "%.*s", (int)n, name);
   snprintf(e->path, sizeof e->path, "%s%s%.*s", step,
            *rest != '\0' && *rest != '[' ? "." : "",
            (int)(sizeof e->path - sizeof step - 2), rest);
