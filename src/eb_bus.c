@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "eb_fork.h"
+
 struct eb_bus {
   eb_url url;
   eb_inbox inbox;
@@ -13,7 +15,8 @@ struct eb_bus {
   eb_io *sides[2];
   bool ended[2];
   bool closing;
-  pid_t owner;
+  unsigned generation; /* of the process that made it */
+  long owner;          /* its id, for messages */
   uint64_t next_id;
   size_t count;        /* operations under way, answers not taken included */
   size_t bytes;
@@ -31,7 +34,8 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
   }
   b->url = *url;
   *url = (eb_url){0};
-  b->owner = getpid();
+  b->generation = eb_fork_generation();
+  b->owner = (long)getpid();
   b->max_count = config->outbox_count;
   b->max_bytes = config->outbox_bytes;
   b->has_inbox = eb_inbox_init(&b->inbox);
@@ -55,7 +59,7 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
 }
 
 bool eb_bus_forked (const eb_bus *b) {
-  return b->owner != getpid();
+  return b->generation != eb_fork_generation();
 }
 
 void eb_bus_free (eb_bus *b) {
@@ -75,7 +79,7 @@ static bool usable (const eb_bus *b, eb_error *err) {
   if (eb_bus_forked(b))
     return eb_error_set(err, EB_ERR_FORKED,
                         "the bus belongs to process %ld; connect again after "
-                        "a fork", (long)b->owner);
+                        "a fork", b->owner);
   if (b->closing) return eb_error_set(err, EB_ERR_CLOSED, "the bus is closed");
   return true;
 }

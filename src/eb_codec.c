@@ -412,6 +412,15 @@ static size_t header_size (const eb_properties *p) {
   return n + eb_codec_table_size(p->headers);
 }
 
+static bool keys_fit (const eb_table *t, eb_error *err);
+
+static bool keys_fit_in (const eb_field *f, eb_error *err) {
+  if (f->kind == EB_FIELD_TABLE) return keys_fit(f->as.table, err);
+  for (size_t i = 0; f->kind == EB_FIELD_ARRAY && i < f->as.array->count; i++)
+    if (!keys_fit_in(&f->as.array->items[i], err)) return false;
+  return true;
+}
+
 static bool keys_fit (const eb_table *t, eb_error *err) {
   for (size_t i = 0; t != NULL && i < t->count; i++) {
     const eb_pair *pair = &t->pairs[i];
@@ -419,9 +428,7 @@ static bool keys_fit (const eb_table *t, eb_error *err) {
       return eb_error_set(err, EB_ERR_TOO_LARGE,
                           "a header name of %zu bytes; AMQP allows 255: %.40s...",
                           pair->key.n, pair->key.p);
-    if (pair->value.kind == EB_FIELD_TABLE &&
-        !keys_fit(pair->value.as.table, err))
-      return false;
+    if (!keys_fit_in(&pair->value, err)) return false;
   }
   return true;
 }

@@ -2,12 +2,12 @@
 #include "eb_uuid.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
+
+#include "eb_fork.h"
 
 #if defined(__linux__)
 #include <sys/random.h>
@@ -22,17 +22,6 @@ typedef struct generator {
   int64_t last_ms;
   unsigned counter;
 } generator;
-
-/* A child must not hand out its parent's bytes again. */
-static atomic_uint generation = 1;
-
-static void on_fork (void) {
-  atomic_fetch_add(&generation, 1);
-}
-
-static void watch_forks (void) {
-  pthread_atfork(NULL, NULL, on_fork);
-}
 
 static bool fill (uint8_t *to, size_t n) {
 #if defined(__linux__)
@@ -50,10 +39,9 @@ static bool fill (uint8_t *to, size_t n) {
   return done == n;
 }
 
+/* A child must not hand out its parent's bytes again. */
 static bool take (generator *g, void *to, size_t n) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, watch_forks);
-  unsigned now = atomic_load_explicit(&generation, memory_order_relaxed);
+  unsigned now = eb_fork_generation();
   if (g->generation != now || g->left < n) {
     if (!fill(g->pool, POOL_SIZE)) return false;
     if (g->generation != now) g->last_ms = 0;

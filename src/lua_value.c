@@ -8,7 +8,10 @@
 
 #define ARRAY_MT "eventbus.array"
 
-#if !EB_LUA_INT64
+#if EB_LUA_INT64
+_Static_assert(sizeof(lua_Integer) >= sizeof(int64_t), "a Lua of 32 bits");
+#else
+static const int64_t EXACT_INT = INT64_C(1) << 53;
 static const double EXACT = 9007199254740992.0;             /* 2^53 */
 static const double PLAUSIBLE_ID = 18446744073709551616.0;  /* 2^64 */
 #endif
@@ -166,15 +169,19 @@ static bool encode_array (lua_encoder *e, int index, size_t n, unsigned depth) {
   return put(e, ']');
 }
 
+static bool refuse_key (lua_encoder *e, int type) {
+  return refuse(e, type == LUA_TNUMBER
+                       ? "a sparse list, or numbers among names: JSON has "
+                         "string keys only"
+                       : "a key that is not a string");
+}
+
 /* Key at -2, value at -1. */
 static bool encode_member (lua_encoder *e, bool first, unsigned depth) {
   lua_State *L = e->L;
   int top = lua_gettop(L);
-  if (lua_type(L, top - 1) != LUA_TSTRING)
-    return refuse(e, lua_type(L, top - 1) == LUA_TNUMBER
-                         ? "a sparse list, or numbers among names: JSON has "
-                           "string keys only"
-                         : "a key that is not a string");
+  int type = lua_type(L, top - 1);
+  if (type != LUA_TSTRING) return refuse_key(e, type);
   if (!first && !put(e, ',')) return false;
   if (!encode_string(e, top - 1, true) || !put(e, ':')) return false;
   if (encode(e, top, depth)) return true;
@@ -202,9 +209,10 @@ static bool encode_sorted (lua_encoder *e, int index, unsigned depth) {
   while (lua_next(L, index) != 0) {
     lua_pop(L, 1);
     count++;
-    if (lua_type(L, -1) == LUA_TSTRING) continue;
+    int type = lua_type(L, -1);
+    if (type == LUA_TSTRING) continue;
     lua_pop(L, 1);
-    return refuse(e, "a key that is not a string");
+    return refuse_key(e, type);
   }
   name *names = lua_newuserdatauv(L, (count + 1) * sizeof *names, 0);
   lua_pushnil(L);
@@ -322,7 +330,7 @@ static bool decode_int (lua_decoder *d) {
 #if EB_LUA_INT64
   lua_pushinteger(d->L, (lua_Integer)v);
 #else
-  if ((double)v > EXACT || (double)v < -EXACT) return too_big(d);
+  if (v > EXACT_INT || v < -EXACT_INT) return too_big(d);
   lua_pushnumber(d->L, (lua_Number)v);
 #endif
   return true;

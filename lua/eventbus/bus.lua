@@ -134,7 +134,13 @@ function Bus:_send(exchange, event_type, data, opts, where, level, batch)
     local rest = type(opts) ~= "table"
     if not rest then
       for name, value in next, opts do
-        if type(value) == OF_EVENT[name] then event[name] = value else rest = true end
+        if type(value) == OF_EVENT[name] then
+          event[name] = value
+        elseif name == "routing_key" and type(value) == "string" then
+          key = value
+        else
+          rest = true
+        end
       end
     end
     if rest then
