@@ -5,6 +5,8 @@
 
 enum {
   END_MARK = 0xCE,
+  TLS_ALERT = 21,     /* first byte of a TLS record (RFC 8446, 5.1) */
+  TLS_HANDSHAKE = 22,
   HEADER_SIZE = 7,
   CONTENT_HEADER = 12,  /* class, weight, body size */
   METHOD_ROOM = 2048    /* any method without its tables and long strings */
@@ -69,8 +71,11 @@ eb_cut eb_codec_cut (const uint8_t *p, size_t n, size_t frame_max,
   }
   bool perhaps_header = n < 4 && memcmp(p, "AMQP", n) == 0;
   if (n >= 1 && !is_frame_type(p[0]) && !perhaps_header) {
-    eb_error_set(err, EB_ERR_PROTOCOL,
-                 "this is not AMQP: a frame of type %u", p[0]);
+    eb_error_set(err, EB_ERR_PROTOCOL, "this is not AMQP: %s",
+                 p[0] == TLS_ALERT || p[0] == TLS_HANDSHAKE
+                     ? "the port speaks TLS, write amqps:// in the URL"
+                 : p[0] == 'H' ? "the port speaks HTTP (the management API?)"
+                               : "an unknown type of frame");
     return EB_CUT_BAD;
   }
   if (n < HEADER_SIZE) return EB_CUT_MORE;
