@@ -22,6 +22,7 @@ struct eb_bus {
   size_t bytes;
   size_t max_count;
   size_t max_bytes;
+  size_t max_body;
   eb_list taken;       /* from the inbox, not given to the caller yet */
 };
 
@@ -38,6 +39,7 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
   b->owner = (long)getpid();
   b->max_count = config->outbox_count;
   b->max_bytes = config->outbox_bytes;
+  b->max_body = config->io.session.max_body;
   b->has_inbox = eb_inbox_init(&b->inbox);
   if (!b->has_inbox) {
     eb_error_set(err, EB_ERR_NO_MEMORY, "no file descriptor for a wake-up");
@@ -95,7 +97,12 @@ bool eb_bus_may_post (eb_bus *b, size_t bytes, eb_error *err) {
   return true;
 }
 
-bool eb_bus_check_publish (const eb_publish *p, eb_error *err) {
+bool eb_bus_check_publish (const eb_bus *b, const eb_publish *p,
+                           eb_error *err) {
+  if (p->body.n > b->max_body)
+    return eb_error_set(err, EB_ERR_TOO_LARGE,
+                        "a body of %zu bytes; max_body is %zu", p->body.n,
+                        b->max_body);
   return eb_session_check_publish(p, 0, err);
 }
 

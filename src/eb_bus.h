@@ -33,8 +33,10 @@ bool eb_bus_start (eb_bus *b, eb_side side, eb_error *err);
 ** not: closed, forked, full. */
 bool eb_bus_may_post (eb_bus *b, size_t bytes, eb_error *err);
 
-/* Whether AMQP can carry that publish at all; err says what is too large. */
-bool eb_bus_check_publish (const eb_publish *p, eb_error *err);
+/* Whether that publish can be sent at all: its body is within max_body, and AMQP
+** can carry its names and headers. err says what is too large. */
+bool eb_bus_check_publish (const eb_bus *b, const eb_publish *p,
+                           eb_error *err);
 
 /* Posts an operation, after eb_bus_may_post; its id is set and returned.
 ** 'urgent': somebody waits for the answer. 0: err says why; the item is freed. */

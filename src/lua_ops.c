@@ -219,7 +219,7 @@ static int lops_publish (lua_State *L) {
       !keep(a, key, kn, &p->routing_key, &err) ||
       !keep(a, body, bn, &p->body, &err) ||
       !read_properties(L, 5, p, &err) || !ensure_id(b, p, &err) ||
-      !eb_bus_check_publish(p, &err))
+      !eb_bus_check_publish(b->ref->bus, p, &err))
     return give_up(L, b, &err);
   return post(L, b, urgent);
 }
@@ -283,7 +283,7 @@ static int lops_publish_event (lua_State *L) {
       !keep(a, (const char *)eb_buffer_bytes(&b->scratch), bn, &p->body,
             &err) ||
       !read_properties(L, 5, p, &err) || !mirror(p, &info, &err) ||
-      !eb_bus_check_publish(p, &err))
+      !eb_bus_check_publish(b->ref->bus, p, &err))
     return give_up(L, b, &err);
   eb_buffer_shrink(&b->scratch, 1024 * 1024);
   lua_pushlstring(L, p->properties.message_id.p, p->properties.message_id.n);
