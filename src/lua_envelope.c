@@ -17,15 +17,18 @@ static bool no_memory (eb_error *err) {
   return eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for an event");
 }
 
-/* Why a codec failed: the text at 'index', or that of an error object there. */
-static const char *reason (lua_State *L, int index, const char *otherwise) {
-  if (lua_istable(L, index)) {
-    lua_pushvalue(L, index);
+/* Why a codec failed: the text on top, or that of an error object there. */
+static bool codec_failed (lua_State *L, eb_error *err, eb_code code,
+                          const char *field) {
+  size_t n;
+  if (lua_istable(L, -1)) {
     lua_pushliteral(L, "message");
     lua_rawget(L, -2);
-    index = -1;
   }
-  return lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : otherwise;
+  if (lua_type(L, -1) != LUA_TSTRING) lua_pushliteral(L, "nothing came back");
+  const char *why = lua_tolstring(L, -1, &n);
+  return eb_error_set(err, code, "%s: the codec failed: %.*s", field,
+                      lua_value_cut(why, n, 400), why);
 }
 
 /* Encoding. */
@@ -116,7 +119,7 @@ static bool put_timestamp (writer *w, lua_envelope_info *info) {
     return eb_error_set(w->err, EB_ERR_INVALID,
                         "timestamp: '%.*s' is not RFC 3339 "
                         "(2024-01-15T10:30:00Z)",
-                        (int)(given.n < 40 ? given.n : 40), given.p);
+                        lua_value_cut(given.p, given.n, 40), given.p);
   }
   return put_text(w, ",\"timestamp\":", "timestamp", given);
 }
@@ -148,8 +151,7 @@ static bool run_codec (writer *w, int codec) {
   lua_rawget(L, w->event);
   if (lua_pcall(L, 1, 2, 0) != 0) lua_pushnil(L), lua_insert(L, -2);
   if (lua_type(L, -2) != LUA_TSTRING)
-    return eb_error_set(w->err, EB_ERR_INVALID, "data: the codec failed: %.400s",
-                        reason(L, -1, "no text came back"));
+    return codec_failed(L, w->err, EB_ERR_INVALID, "data");
   w->coded.p = lua_tolstring(L, -2, &w->coded.n);
   return check_coded(w->coded, w->err);
 }
@@ -324,9 +326,8 @@ static bool read_by_codec (reader *r, const char *begin, eb_json_token t) {
   if (lua_pcall(L, 1, 2, 0) != 0) lua_pushnil(L), lua_insert(L, -2);
   /* nil, why: a failure too; but some codecs have nil for null. */
   if (lua_isnil(L, -2) && t != EB_JSON_NULL)
-    return eb_error_set(&r->json->err, EB_ERR_MALFORMED,
-                        "envelope field \"data\": the codec failed: %.400s",
-                        reason(L, -1, "no value came back"));
+    return codec_failed(L, &r->json->err, EB_ERR_MALFORMED,
+                        "envelope field \"data\"");
   lua_pop(L, 1);
   set(r, "data");
   return true;

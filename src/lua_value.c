@@ -42,16 +42,19 @@ static bool no_memory (lua_encoder *e) {
   return eb_error_set(e->err, EB_ERR_NO_MEMORY, "no memory for the JSON text");
 }
 
+int lua_value_cut (const char *p, size_t n, size_t limit) {
+  return (int)eb_json_valid_utf8(p, n < limit ? n : limit);
+}
+
 /* On the way out of a failure each level puts its own name in front. */
 static bool under (lua_encoder *e, const char *name, size_t n) {
   char step[80], rest[LUA_VALUE_PATH];
   memcpy(rest, e->path, sizeof rest);
-  if (n > 64)  /* not in the middle of a character */
-    for (n = 64; n > 0 && (name[n] & 0xC0) == 0x80;) n--;
-  snprintf(step, sizeof step, "%.*s", (int)n, name);
+  snprintf(step, sizeof step, "%.*s", lua_value_cut(name, n, 64), name);
   snprintf(e->path, sizeof e->path, "%s%s%.*s", step,
            *rest != '\0' && *rest != '[' ? "." : "",
-           (int)(sizeof e->path - sizeof step - 2), rest);
+           lua_value_cut(rest, strlen(rest), sizeof e->path - sizeof step - 2),
+           rest);
   return false;
 }
 
@@ -66,7 +69,9 @@ void lua_encoder_explain (lua_encoder *e, const char *root) {
   eb_error was = *e->err;
   if (*root != '\0') under(e, root, strlen(root));
   if (e->path[0] == '\0') strcpy(e->path, "value");
-  eb_error_set(e->err, EB_ERR_INVALID, "%.200s: %.280s", e->path, was.message);
+  eb_error_set(e->err, EB_ERR_INVALID, "%.*s: %.280s",
+               lua_value_cut(e->path, strlen(e->path), 200), e->path,
+               was.message);
 }
 
 static bool encode_string (lua_encoder *e, int index, bool is_key) {

@@ -35,6 +35,10 @@ void lua_encoder_init (lua_encoder *e, lua_State *L, eb_buffer *out,
 /* Puts 'root' in front of the path and the path in front of the message. */
 void lua_encoder_explain (lua_encoder *e, const char *root);
 
+/* How many of n bytes, up to the limit, a message may quote: whole characters
+** of UTF-8, for messages are sent as JSON too. */
+int lua_value_cut (const char *p, size_t n, size_t limit);
+
 typedef struct lua_decoder {
   lua_State *L;
   eb_json *json;

@@ -134,7 +134,8 @@ static inline bool peer_feed (peer *p, const void *bytes, size_t n) {
 static inline bool peer_flush (peer *p) {
   eb_buffer bytes = p->wire;
   eb_buffer_init(&p->wire);
-  bool ok = peer_feed(p, eb_buffer_bytes(&bytes), eb_buffer_size(&bytes));
+  size_t n = eb_buffer_size(&bytes);
+  bool ok = n == 0 || peer_feed(p, eb_buffer_bytes(&bytes), n);
   eb_buffer_fini(&bytes);
   return ok;
 }
@@ -299,8 +300,8 @@ static inline uint32_t peer_any (peer *p) {
   p->parsed = 0;
   recycle_amqp_pool(&p->pool);
   size_t n = eb_buffer_size(&p->sent);
-  const uint8_t *b = eb_buffer_bytes(&p->sent);
   if (n == 0) return PEER_NOTHING;
+  const uint8_t *b = eb_buffer_bytes(&p->sent);
   if (n >= 8 && memcmp(b, greeting, 8) == 0) {
     p->parsed = 8;
     return PEER_GREETING;
