@@ -81,6 +81,10 @@ size_t eb_codec_table_size (const eb_table *t);
 bool eb_codec_from_table (amqp_pool_t *pool, const eb_table *t,
                           amqp_table_t *to);
 
+/* Likewise; strings are shared, not copied. */
+bool eb_codec_from_properties (amqp_pool_t *pool, const eb_properties *from,
+                               amqp_basic_properties_t *to);
+
 /* Copies into an arena. False: memory is out. */
 bool eb_codec_to_bytes (eb_arena *a, amqp_bytes_t from, eb_bytes *to);
 bool eb_codec_to_properties (eb_arena *a, const amqp_basic_properties_t *from,

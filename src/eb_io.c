@@ -222,6 +222,7 @@ static void link_failed (eb_io *io, const eb_error *why, eb_ms now) {
   const eb_host *host = next_host(io);
   drop_link(io);
   if (was_up) {
+    eb_inbox_drop_deliveries(io->inbox);
     eb_session_detach(io->session, &said, now);
     io->retry_at = eb_ms_after(now, eb_backoff_next(&io->backoff));
     return;
@@ -292,16 +293,13 @@ static void session_failed (eb_io *io, const eb_error *why, eb_ms now) {
 }
 
 /* The broker hung up. Brokers that do not say why hang up on wrong credentials
-** in this very phase. */
+** in the very phase in which a dying one may, too: so it is tried again. */
 static void hung_up (eb_io *io, eb_ms now) {
+  bool login = eb_session_phase(io->session) == EB_PHASE_TUNING;
   eb_error why;
-  if (eb_session_phase(io->session) == EB_PHASE_TUNING)
-    eb_error_set(&why, EB_ERR_REFUSED, "%s closed the connection during "
-                 "authentication: wrong credentials?",
-                 eb_transport_peer(io->transport));
-  else
-    eb_error_set(&why, EB_ERR_CONNECTION, "%s closed the connection",
-                 eb_transport_peer(io->transport));
+  eb_error_set(&why, EB_ERR_CONNECTION, "%s closed the connection%s",
+               eb_transport_peer(io->transport),
+               login ? " during authentication: wrong credentials?" : "");
   link_failed(io, &why, now);
 }
 

@@ -68,6 +68,11 @@ void eb_inbox_fini (eb_inbox *i);  /* frees what is in it */
 /* Thread: io. Empties 'from'. */
 void eb_inbox_push (eb_inbox *i, eb_list *from);
 
+/* Thread: io. Frees the deliveries not taken yet: their connection is gone, so
+** they can no longer be settled, and the broker will deliver them again. Without
+** it a program busy for long would collect a prefetch for each reconnect. */
+void eb_inbox_drop_deliveries (eb_inbox *i);
+
 /* Thread: lua. Moves all items to the end of 'to'. When there was none, the
 ** wake is re-armed: whoever stops before that is never woken again. True when
 ** there were items, or the re-arming may have swallowed a signal handler's ring:

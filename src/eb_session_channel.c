@@ -230,7 +230,7 @@ bool channel_settle (eb_session *s, channel *ch, const eb_delivery *d) {
     s->stats.rejected++;
     amqp_basic_reject_t m;
     m.delivery_tag = d->tag;
-    m.requeue = d->settlement == EB_REQUEUE;
+    m.requeue = d->settlement != EB_REJECT;
     if (!session_send(s, ch->number, AMQP_BASIC_REJECT_METHOD, &m, 0))
       return false;
   }
