@@ -134,11 +134,22 @@ bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
   return true;
 }
 
-eb_item *eb_bus_next (eb_bus *b) {
-  if (eb_bus_forked(b)) return NULL;
+bool eb_bus_peek (eb_bus *b, eb_item_kind *kind) {
+  if (eb_bus_forked(b)) return false;
   if (b->taken.count == 0) eb_inbox_take(&b->inbox, &b->taken);
+  if (b->taken.count == 0) return false;
+  *kind = b->taken.first->kind;
+  return true;
+}
+
+bool eb_bus_next_succeeded (const eb_bus *b) {
+  return b->taken.first->code == EB_OK;
+}
+
+eb_item *eb_bus_next (eb_bus *b) {
+  eb_item_kind kind;
+  if (!eb_bus_peek(b, &kind)) return NULL;
   eb_item *item = eb_list_pop(&b->taken);
-  if (item == NULL) return NULL;
   if (item->kind == EB_ITEM_NOTICE) {
     if (((eb_notice *)item)->event == EB_EVENT_CLOSED) b->ended[item->id] = true;
   } else if (item->kind != EB_ITEM_DELIVERY) {

@@ -51,6 +51,11 @@ bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
 ** descriptor is armed again. */
 eb_item *eb_bus_next (eb_bus *b);
 
+/* The kind of what eb_bus_next would give; false: there is nothing. */
+bool eb_bus_peek (eb_bus *b, eb_item_kind *kind);
+/* After a peek: it is an operation that succeeded. */
+bool eb_bus_next_succeeded (const eb_bus *b);
+
 /* Readable while there may be something. */
 int eb_bus_fd (const eb_bus *b);
 

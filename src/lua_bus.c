@@ -30,10 +30,6 @@ lua_bus *lua_bus_check (lua_State *L, int index) {
 }
 
 eb_bus *lua_bus_get (lua_bus *b) {
-  if (b->building != NULL) {
-    eb_item_free(b->building);
-    b->building = NULL;
-  }
   return b->ref == NULL ? NULL : b->ref->bus;
 }
 
@@ -213,7 +209,8 @@ static void close_bus (lua_bus *b, int64_t ms) {
     lua_bus_unref(b->ref);
     b->ref = NULL;
   }
-  eb_buffer_fini(&b->scratch);
+  eb_item_free(b->building);
+  b->building = NULL;
 }
 
 static int lbus_close (lua_State *L) {
@@ -313,10 +310,6 @@ static int push_answer (lua_State *L, lua_bus *b, eb_item *item) {
     return 4;
   }
   lua_pushboolean(L, 1);
-  if (item->kind == EB_ITEM_SUBSCRIBE) {
-    lua_createtable(L, 0, 0);
-    return 4;
-  }
   if (item->kind != EB_ITEM_RPC) return 3;
   eb_rpc *call = (eb_rpc *)item;
   if (call->method != EB_GET) {
@@ -325,11 +318,13 @@ static int push_answer (lua_State *L, lua_bus *b, eb_item *item) {
   }
   if (call->delivery == NULL) {
     lua_pushnil(L);
-    lua_pushinteger(L, 0);
-    return 5;
+  } else {
+    lua_delivery *u = lua_delivery_push(L);
+    if (b->ref != NULL) {  /* a finalizer may have closed the bus */
+      lua_delivery_fill(u, b, call->delivery);
+      call->delivery = NULL;
+    }
   }
-  lua_delivery_push(L, b, call->delivery);
-  call->delivery = NULL;
   lua_pushinteger(L, (lua_Integer)call->messages);
   return 5;
 }
@@ -352,26 +347,88 @@ static int push_notice (lua_State *L, const eb_notice *n) {
   return 2;
 }
 
+/* An item on its way into Lua values, owned by a userdata: pushing them may
+** raise, or run a finalizer that uses this very bus. */
+typedef struct boxed {
+  eb_item *item;
+} boxed;
+
+static int boxed_gc (lua_State *L) {
+  boxed *box = lua_touserdata(L, 1);
+  eb_item_free(box->item);
+  box->item = NULL;
+  return 0;
+}
+
+static boxed *box_push (lua_State *L) {
+  boxed *box = lua_newuserdatauv(L, sizeof *box, 0);
+  box->item = NULL;
+  if (luaL_newmetatable(L, "eventbus.core.item")) {
+    lua_pushcfunction(L, boxed_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  return box;
+}
+
+static bool next_is (lua_bus *b, eb_item_kind *kind) {
+  eb_bus *bus = lua_bus_get(b);
+  return bus != NULL && eb_bus_peek(bus, kind);
+}
+
+/* What holds the item is made first; a finalizer that ran meanwhile may have
+** taken it: then 0, and the caller looks again. */
+static int next_delivery (lua_State *L, lua_bus *b) {
+  eb_item_kind kind;
+  lua_delivery *u = lua_delivery_push(L);
+  if (!next_is(b, &kind) || kind != EB_ITEM_DELIVERY) return 0;
+  eb_delivery *d = (eb_delivery *)eb_bus_next(b->ref->bus);
+  lua_delivery_fill(u, b, d);
+  lua_pushinteger(L, DELIVERY);
+  lua_pushinteger(L, (lua_Integer)d->consumer);
+  lua_pushvalue(L, -3);
+  return 3;
+}
+
+/* A plain confirm: nothing is allocated, so it needs no box. */
+static int next_confirm (lua_State *L, eb_bus *bus) {
+  eb_item *item = eb_bus_next(bus);
+  lua_pushinteger(L, ANSWER);
+  lua_pushinteger(L, (lua_Integer)item->id);
+  lua_pushboolean(L, 1);
+  eb_item_free(item);
+  return 3;
+}
+
+static int next_other (lua_State *L, lua_bus *b) {
+  eb_item_kind kind;
+  boxed *box = box_push(L);
+  if (!next_is(b, &kind) || kind == EB_ITEM_DELIVERY) return 0;
+  box->item = eb_bus_next(b->ref->bus);
+  int n = box->item->kind == EB_ITEM_NOTICE
+              ? push_notice(L, (eb_notice *)box->item)
+              : push_answer(L, b, box->item);
+  eb_item_free(box->item);
+  box->item = NULL;
+  return n;
+}
+
 static int lbus_next (lua_State *L) {
   lua_bus *b = lua_bus_check(L, 1);
-  eb_bus *bus = lua_bus_get(b);
-  eb_item *item = bus == NULL ? NULL : eb_bus_next(bus);
-  if (item == NULL) return 0;
-  luaL_checkstack(L, 12, NULL);
-  b->building = item;
-  if (item->kind == EB_ITEM_DELIVERY) {
-    eb_delivery *d = (eb_delivery *)item;
-    lua_pushinteger(L, DELIVERY);
-    lua_pushinteger(L, (lua_Integer)d->consumer);
-    lua_delivery_push(L, b, d);
-    b->building = NULL;
-    return 3;
+  eb_item_kind kind;
+  luaL_checkstack(L, 16, NULL);
+  while (next_is(b, &kind)) {
+    int top = lua_gettop(L), n;
+    if (kind == EB_ITEM_DELIVERY)
+      n = next_delivery(L, b);
+    else if (kind == EB_ITEM_PUBLISH && eb_bus_next_succeeded(b->ref->bus))
+      n = next_confirm(L, b->ref->bus);
+    else
+      n = next_other(L, b);
+    if (n > 0) return n;
+    lua_settop(L, top);
   }
-  int n = item->kind == EB_ITEM_NOTICE ? push_notice(L, (eb_notice *)item)
-                                       : push_answer(L, b, item);
-  eb_item_free(item);
-  b->building = NULL;
-  return n;
+  return 0;
 }
 
 static void set_count (lua_State *L, const char *key, uint64_t v) {

@@ -9,7 +9,6 @@
 #ifndef LUA_BUS_H
 #define LUA_BUS_H
 
-#include "eb_buffer.h"
 #include "eb_bus.h"
 #include "lua_compat.h"
 
@@ -24,14 +23,15 @@ typedef struct lua_bus_ref {
 
 typedef struct lua_bus {
   lua_bus_ref *ref;    /* NULL: born closed */
-  eb_item *building;   /* being made, or being turned into Lua values: what a
-                          Lua error leaves behind is freed by the next call */
-  eb_buffer scratch;   /* an event being encoded */
+  eb_item *building;   /* an operation being made. Until it is posted nothing is
+                          allocated from Lua, so no finalizer can run in
+                          between; what an error leaves behind is freed by the
+                          next one */
 } lua_bus;
 
 lua_bus *lua_bus_check (lua_State *L, int index);
 
-/* The bus, or NULL when it was closed; what an error left over is freed. */
+/* The bus, or NULL when it was closed. */
 eb_bus *lua_bus_get (lua_bus *b);
 
 void lua_bus_unref (lua_bus_ref *ref);
@@ -43,9 +43,14 @@ int64_t lua_seconds (lua_State *L, int index, double standard);
 /* nil, err. */
 int lua_fail (lua_State *L, const eb_error *err);
 
-/* Pushes a delivery, which the userdata owns from then on; 'b->building' holds
-** it meanwhile. */
-void lua_delivery_push (lua_State *L, lua_bus *b, eb_delivery *d);
+/* Pushes a delivery object with nothing in it: fill it without calling Lua in
+** between. */
+typedef struct lua_delivery {
+  eb_delivery *d;     /* NULL: settled */
+  lua_bus_ref *ref;
+} lua_delivery;
+lua_delivery *lua_delivery_push (lua_State *L);
+void lua_delivery_fill (lua_delivery *u, lua_bus *b, eb_delivery *d);
 
 /* Pushes basic properties as a table, without the headers. */
 void lua_properties_push (lua_State *L, const eb_properties *p);

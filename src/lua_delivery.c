@@ -11,16 +11,15 @@
 #include "lua_error.h"
 #include "lua_table.h"
 
-typedef struct lua_delivery {
-  eb_delivery *d;     /* NULL: settled */
-  lua_bus_ref *ref;
-} lua_delivery;
-
-void lua_delivery_push (lua_State *L, lua_bus *b, eb_delivery *d) {
+lua_delivery *lua_delivery_push (lua_State *L) {
   lua_delivery *u = lua_newuserdatauv(L, sizeof *u, 0);
   u->d = NULL;
   u->ref = NULL;
   luaL_setmetatable(L, LUA_DELIVERY_TYPE);
+  return u;
+}
+
+void lua_delivery_fill (lua_delivery *u, lua_bus *b, eb_delivery *d) {
   u->d = d;
   u->ref = b->ref;
   u->ref->refs++;

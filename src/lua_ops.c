@@ -10,6 +10,7 @@
 #include "lua_bus.h"
 #include "lua_envelope.h"
 #include "lua_error.h"
+#include "lua_scratch.h"
 #include "lua_table.h"
 
 static const double TIMEOUT_S = 30;
@@ -29,6 +30,7 @@ static void *begin (lua_bus *b, eb_item_kind kind, size_t size, size_t extra,
                     eb_error *err) {
   void *item = eb_item_new(kind, size, extra);
   if (item == NULL) eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
+  eb_item_free(b->building);
   b->building = item;
   return item;
 }
@@ -267,11 +269,14 @@ static int lops_publish_event (lua_State *L) {
   lua_envelope_info info;
   lua_settop(L, 7);
   if (!ready(b, 0, &err)) return lua_fail(L, &err);
-  eb_buffer_truncate(&b->scratch, 0);
-  if (!lua_envelope_encode(L, 4, 7, &b->scratch, &info, &err))
+  eb_buffer *text = &lua_scratch_take(L)->out;  /* at 8 */
+  /* Encoding runs Lua: a codec, or a finalizer. The bus may be closed by it. */
+  if (!lua_envelope_encode(L, 4, 7, text, &info, &err) ||
+      !ready(b, eb_buffer_size(text), &err)) {
+    lua_scratch_give(L, 8);
     return lua_fail(L, &err);
-  size_t bn = eb_buffer_size(&b->scratch);
-  if (!eb_bus_may_post(b->ref->bus, bn, &err)) return lua_fail(L, &err);
+  }
+  size_t bn = eb_buffer_size(text);
   eb_publish *p =
       begin(b, EB_ITEM_PUBLISH, sizeof *p,
             en + kn + bn + info.id.n + info.type.n + 640, &err);
@@ -280,17 +285,17 @@ static int lops_publish_event (lua_State *L) {
   p->item.deadline = until;
   if (!keep(a, exchange, en, &p->exchange, &err) ||
       !keep(a, key, kn, &p->routing_key, &err) ||
-      !keep(a, (const char *)eb_buffer_bytes(&b->scratch), bn, &p->body,
-            &err) ||
+      !keep(a, (const char *)eb_buffer_bytes(text), bn, &p->body, &err) ||
       !read_properties(L, 5, p, &err) || !mirror(p, &info, &err) ||
       !eb_bus_check_publish(b->ref->bus, p, &err))
     return give_up(L, b, &err);
-  eb_buffer_shrink(&b->scratch, 1024 * 1024);
-  lua_pushlstring(L, p->properties.message_id.p, p->properties.message_id.n);
   int n = post(L, b, urgent);
-  if (n != 1) return n;
-  lua_insert(L, -2);
-  return 2;
+  if (n == 1) {
+    lua_pushlstring(L, info.id.p, info.id.n);
+    n = 2;
+  }
+  lua_scratch_give(L, 8);
+  return n;
 }
 
 /* Calls. */
@@ -436,12 +441,7 @@ static bool read_subscribe_field (lua_State *L, const char *key,
 }
 
 /* https://www.rabbitmq.com/consumer-priority: an argument, not a field. */
-static bool add_priority (lua_State *L, eb_subscribe *s, eb_error *err) {
-  lua_getfield(L, 2, "priority");
-  bool given = !lua_isnil(L, -1);
-  double priority = lua_tonumber(L, -1);
-  lua_pop(L, 1);
-  if (!given) return true;
+static bool add_priority (eb_subscribe *s, double priority, eb_error *err) {
   eb_field value = {EB_FIELD_INT, {.integer = (int64_t)priority}};
   s->arguments = eb_table_with(s->item.arena, s->arguments, "x-priority", &value);
   return s->arguments != NULL ||
@@ -454,6 +454,10 @@ static int lops_subscribe (lua_State *L) {
   luaL_checktype(L, 2, LUA_TTABLE);
   eb_ms until = deadline(L, 3);
   eb_error err;
+  lua_getfield(L, 2, "priority");
+  bool has_priority = !lua_isnil(L, -1);
+  double priority = lua_tonumber(L, -1);
+  lua_pop(L, 1);
   if (!ready(b, 0, &err)) return lua_fail(L, &err);
   eb_subscribe *s = begin(b, EB_ITEM_SUBSCRIBE, sizeof *s, 256, &err);
   if (s == NULL) return lua_fail(L, &err);
@@ -468,7 +472,8 @@ static int lops_subscribe (lua_State *L) {
     lua_pop(L, 1);
   }
   if (s->queue.p == NULL) luaL_error(L, "subscribe: 'queue' is missing");
-  if (!add_priority(L, s, &err)) return give_up(L, b, &err);
+  if (has_priority && !add_priority(s, priority, &err))
+    return give_up(L, b, &err);
   return post(L, b, true);
 }
 

@@ -1,0 +1,78 @@
+--- eventbus.core: what the binding promises about Lua code that runs in the middle of its calls. No broker is needed.
+
+local core = require "eventbus.core"
+
+-- Nothing listens there; what is published waits in the outbox.
+local NOWHERE = "amqp://127.0.0.1:1"
+
+describe("cbus:publish_event", function()
+  it("answers 'closed' when the payload's codec closed the bus", function()
+    local bus = assert(core.open { url = NOWHERE })
+    local codec = { decode = function() end }
+    function codec.encode()
+      bus:close(0)
+      return "{}"
+    end
+    local id, err = bus:publish_event("", "key", { type = "test", data = {} }, nil, 1, codec)
+    assert.is_nil(id)
+    assert.are.equal("closed", err.code)
+  end)
+
+  it("survives finalizers that publish on the same bus", function()
+    local bus = assert(core.open { url = NOWHERE, outbox = 1000000, outbox_bytes = 1e9 })
+    local runs = 0
+    local mark = newproxy and function(f)
+      local p = newproxy(true)
+      getmetatable(p).__gc = f
+      return p
+    end or function(f) return setmetatable({}, { __gc = f }) end
+    local function finalizer()
+      runs = runs + 1
+      bus:publish_event("", "inner", { type = "inner", data = { text = ("i"):rep(100) } }, { headers = { n = runs } })
+    end
+    local pause = collectgarbage("setpause", 100)
+    local step = collectgarbage("setstepmul", 10000)
+    for n = 1, 20000 do
+      mark(finalizer)
+      local id, event_id = bus:publish_event("", "outer", { type = "outer", data = { text = ("o"):rep(100), n = n } },
+        { headers = { n = n } })
+      assert(id, event_id)
+    end
+    collectgarbage("setpause", pause)
+    collectgarbage("setstepmul", step)
+    assert.is_true(runs > 1000)
+    local answers = 0
+    bus:shutdown(0)
+    local deadline = core.now() + 10
+    repeat
+      local kind = bus:next()
+      if kind == core.ANSWER then answers = answers + 1 end
+      if not kind then bus:wait(0.1) end
+    until core.now() > deadline or answers >= 20000
+    assert.is_true(answers >= 20000)
+    bus:close(0)
+  end)
+end)
+
+describe("a delivery or bus", function()
+  it("says that it is closed, and is not harmed by a second close", function()
+    local bus = assert(core.open { url = NOWHERE })
+    assert.is_true(bus:close(0))
+    assert.is_true(bus:close(0))
+    assert.is_nil(bus:next())
+    assert.is_false(bus:wait(0))
+    local id, err = bus:publish("", "key", "body")
+    assert.is_nil(id)
+    assert.are.equal("closed", err.code)
+    assert.are.equal("eventbus.core bus (closed)", tostring(bus))
+  end)
+
+  it("raises for what only a mistake can ask", function()
+    local bus = assert(core.open { url = NOWHERE })
+    assert.has_error(function() bus:publish("", "key", "body", { unknown = 1 }) end, "unknown property 'unknown'")
+    assert.has_error(function() bus:rpc("queue_declare", { exchange = "x" }) end)
+    assert.has_error(function() bus:subscribe {} end)
+    assert.has_error(function() bus:subscribe { queue = "q", prefetch = 0 } end)
+    bus:close(0)
+  end)
+end)
