@@ -52,7 +52,7 @@ function demo:start_broker()
   -- When our end of this pipe closes, for whatever reason, the guard stops the broker and removes its folder.
   self.guard = assert(io.popen("exec " .. self:broker_command("guard") .. " >/dev/null 2>&1", "w"))
   local text, ok = read_command(self:broker_command("start") .. " 2>&1")
-  self.url = text:match("AMQP_URL=(%S+)")
+  self.url, self.broker_pid = text:match("AMQP_URL=(%S+)"), text:match("\nPID=(%d+)")
   if not (ok and self.url) then screen.note(text) end
   check(self.url, "it answers on %s after %.1f s", tostring(self.url):gsub("//.*@", "//"), self.watch:now())
 end
@@ -123,6 +123,7 @@ function demo:order_life()
   screen.section "An order's whole life"
   screen.note "Analytics counts along in silence."
   local oms = self.children:start("oms", { lua, root .. "examples/oms.lua", "order_42", "tenant_abc" }, self.environment)
+  oms.may_be_killed = true
   self.watch:follow(oms, "publisher")
   self.watch:wait(15, function() return children.ended(oms) end)
   self.watch:poll(true)
@@ -235,11 +236,16 @@ function demo:counts()
   check(left == 0, "no queue holds anything any more")
 end
 
---- Ends everything that was started, and says whether all ended as it should.
+--- Ends everything that was started; a list of what did not end as it should.
 function demo:stop()
   local failed = self.children:stop()
-  if self.bus then self.bus:close() end
+  if self.bus then
+    local closed, raised = pcall(self.bus.close, self.bus)
+    if not closed then failed[#failed + 1] = "the bus: " .. tostring(raised) end
+  end
   if self.guard then self.guard:close() end
+  local broker = self.broker_pid and { pid = self.broker_pid, pipe = true }
+  if broker and not children.ended(broker) then failed[#failed + 1] = "the broker" end
   self.children:close()
   return failed
 end
@@ -260,10 +266,12 @@ demo.folder = read_command('mktemp -d "${TMPDIR:-/tmp}/eventbus-demo.XXXXXX"'):g
 demo.watch = watch.new()
 demo.children = children.new(demo.folder)
 
-local ok, err = xpcall(demo.run, function(raised)
-  -- Kept for people who mean to find out why: where it was raised.
-  return type(raised) == "table" and raised or debug.traceback(raised, 2)
-end, demo)
+local ok, err = xpcall(function() demo:run() end, function(raised)
+  if type(raised) == "table" then return raised end
+  -- What the interpreter raises on Ctrl-C.
+  if tostring(raised):find("interrupted!", 1, true) then return { failed = "interrupted" } end
+  return debug.traceback(tostring(raised), 2)
+end)
 if not ok then
   pcall(demo.watch.poll, demo.watch, true)
   screen.failed(type(err) == "table" and err.failed or tostring(err))
@@ -271,8 +279,12 @@ end
 
 screen.section "The end"
 local failed = demo:stop()
-if ok then ok, err = pcall(check, #failed == 0, "all processes have stopped, each with exit code 0") end
-if #failed > 0 then screen.failed("ended otherwise than asked: " .. table.concat(failed, ", ")) end
+if #failed == 0 then
+  check(true, "all processes have stopped, each with exit code 0, the broker too")
+else
+  screen.failed("not stopped as asked: " .. table.concat(failed, ", "))
+  ok = false
+end
 screen.write("")
 screen.write(("%s: %d checks passed in %.0f s"):format(ok and "The demo is complete" or "THE DEMO HAS FAILED", checks,
   demo.watch:now()))

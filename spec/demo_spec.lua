@@ -53,7 +53,8 @@ describe("the demo", function()
     for _, line in ipairs {
       "lint finds no trap in it", "7 exchanges,", "all 7 are consuming",
       "every queue it reaches has handled every event", "429 Too Many Requests",
-      "chat id -1001234567890 arrived to the last digit", "order.processing, attempt 3: dead-lettered: the carrier answered 503",
+      "chat id -1001234567890 arrived to the last digit", "attempt 2 failed, retry in 1s: the carrier answered 503",
+      "attempt 3 dead-lettered: the carrier answered 503",
       "x-eventbus-routing-key", "this time the handler succeeds", "no queue holds anything any more",
       "all processes have stopped", "The demo is complete",
     } do

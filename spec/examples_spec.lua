@@ -99,6 +99,42 @@ describe("each service", function()
   end)
 end)
 
+describe("eventbus.service", function()
+  local service = require "eventbus.service"
+
+  it("raises what is wrong with a service at the caller's line", function()
+    local cases = {
+      { { handlers = {}, queue = "q" }, "name is missing" },
+      { { name = "n", queue = "q" }, "handlers are missing" },
+      { { name = "n", handlers = {} }, "queue or queues is missing" },
+      { { name = "n", handlers = {}, queue = 5 }, "queue must be a string, is a number" },
+      { { name = "n", handlers = {}, queu = "q" }, 'unknown field "queu"; did you mean "queue"?' },
+    }
+    for _, case in ipairs(cases) do
+      local ok, message = pcall(function() service.queues(case[1]) end)
+      assert.is_false(ok)
+      assert.matches("examples_spec%.lua:%d+: service: ", message)
+      assert.truthy(message:find(case[2], 1, true), message)
+    end
+  end)
+
+  it("says of each event what came of it, with the attempt and the reason", function()
+    local p = start("warehouse")
+    local id = publish("order.confirmed", { order_id = "o", status = "confirmed", items = { { sku = "X", quantity = 1 } } })
+    wait(function() return p:output():find("dead-lettered", 1, true), p:output() end, 10, "the last attempt")
+    local told = {}
+    for line in p:output():gmatch("[^\n]+") do
+      local rest = line:match("^%d%d:%d%d:%d%d%.%d%d%d  warehouse%.orders  (.*)$")
+      if rest then told[#told + 1] = (rest:gsub("%d+ ms", "N ms")) end
+    end
+    assert.same({
+      "order.confirmed  " .. id .. "  attempt 1  N ms  failed, will be retried in 200ms: only 0 of X left",
+      "order.confirmed  " .. id .. "  attempt 2  N ms  failed, will be retried in 200ms: only 0 of X left",
+      "order.confirmed  " .. id .. "  attempt 3  N ms  dead-lettered: only 0 of X left",
+    }, told)
+  end)
+end)
+
 describe("telegram_bot", function()
   it("posts the message to the chat, the id exact", function()
     local api = start_peer { { status = 200, body = '{"ok":true}' } }
@@ -160,7 +196,8 @@ describe("telegram_bot", function()
     local second = start("telegram_bot", environment)
     assert(bus:publish("notifications", "notification.telegram", example("notification.telegram"),
       { id = id, tenant_id = "tenant_abc" }))
-    wait(function() return second:output():find(id .. "  attempt 1  %d+ ms  done") end, 10, "the copy is handled")
+    local handled = id:gsub("%p", "%%%0") .. "  attempt 1  %d+ ms  done"
+    wait(function() return second:output():find(handled) end, 10, "the copy is handled")
     assert.equal(1, #api:requests())
   end)
 
@@ -194,7 +231,9 @@ describe("notification", function()
     assert(bus:publish("orders", "order.created", example("order.created"), { id = id, tenant_id = "tenant_abc" }))
     publish("order.cancelled", example("order.cancelled"))
     local sent = {}
-    for _, line in ipairs(wait_for_lines(outbox, 7)) do sent[#sent + 1] = ("%s %s %s"):format(line.channel, line.to, line.text) end
+    for _, line in ipairs(wait_for_lines(outbox, 7)) do
+      sent[#sent + 1] = ("%s %s %s"):format(line.channel, line.to, line.text)
+    end
     table.sort(sent)
     assert.same({
       "email a@b.c Your order o1 is confirmed.",

@@ -51,7 +51,12 @@ function children:start(name, command, environment)
   for variable, value in pairs(environment or {}) do words[#words + 1] = quote(variable .. "=" .. value) end
   for _, word in ipairs(command) do words[#words + 1] = quote(word) end
   local path = ("%s/%s.log"):format(self.folder, name)
-  local pipe = assert(io.popen(("echo $$; %s >%s 2>&1 </dev/null"):format(table.concat(words, " "), quote(path)), "r"))
+  -- The shell in between outlives Ctrl-C and keeps the exit code, which Lua 5.1 does not tell. The child itself, in a
+  -- session of its own, gets no Ctrl-C: it stops when we ask it to.
+  local inner = ("echo $$; %s >%s 2>&1 </dev/null"):format(table.concat(words, " "), quote(path))
+  local outer = ("exec 2>/dev/null; trap : INT TERM HUP; $(command -v setsid) sh -c %s; echo $? >%s"):format(
+    quote(inner), quote(path .. ".code"))
+  local pipe = assert(io.popen(outer, "r"))
   local child = { name = name, path = path, pipe = pipe, pid = assert(pipe:read("*l")), position = 0, tail = "" }
   self.reaper:write(child.pid, "\n")
   self.reaper:flush()
@@ -86,7 +91,7 @@ function children.ended(child)
   return state == "" or state:sub(1, 1) == "Z"
 end
 
---- Waits for a child that ends by itself; its exit code, nil after the deadline.
+--- Waits for a child that ends by itself; its exit code (128 + n after signal n), nil after the deadline.
 function children.wait(child, seconds)
   local deadline = socket.gettime() + seconds
   while not children.ended(child) do
@@ -94,9 +99,11 @@ function children.wait(child, seconds)
     socket.sleep(0.05)
   end
   if child.pipe then
-    local ok, how, code = child.pipe:close()
+    child.pipe:close()
     child.pipe = nil
-    child.code = how == "signal" and 128 + code or code or (ok and 0 or 1)
+    local file = io.open(child.path .. ".code", "rb")
+    child.code = file and tonumber(file:read("*l"))
+    if file then file:close() end
   end
   return child.code
 end
@@ -113,7 +120,7 @@ function children:stop()
       children.wait(child, 2)
       child.code = 137
     end
-    if child.code ~= 0 and not (child.may_be_killed and child.code > 128) then
+    if child.code ~= 0 and not (child.may_be_killed and (child.code or 0) > 128) then
       failed[#failed + 1] = ("%s (%s)"):format(child.name, tostring(child.code))
     end
   end

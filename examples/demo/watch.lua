@@ -43,10 +43,10 @@ local function parse(self, line)
 end
 
 local function describe(record)
-  local done = record.outcome == "done"
-  local again = record.attempt > 1 or not done
-  local text = again and ("%s, attempt %d"):format(record.type, record.attempt) or record.type
-  if not done then return text .. ": " .. record.outcome, "yellow" end
+  if record.outcome ~= "done" then
+    return ("attempt %d %s"):format(record.attempt, (record.outcome:gsub("will be retried in", "retry in"))), "yellow"
+  end
+  local text = record.attempt > 1 and ("%s, attempt %d"):format(record.type, record.attempt) or record.type
   return text .. ": " .. (#record.details > 0 and table.concat(record.details, "; ") or "done")
 end
 
@@ -66,6 +66,7 @@ local function read_service(self, child, line)
     record.text, record.colour = describe(record)
   elseif record.text:find(" is ready", 1, true) then
     child.ready = true
+    record.text = record.text:match("is ready.*$")
   end
   return record
 end
@@ -73,7 +74,8 @@ end
 -- An event's id is "evt_" and a UUID of version 7, which begins with the milliseconds at which it was made.
 local function made_at(self, id)
   local ms = tonumber((id:sub(5, 17):gsub("%-", "")), 16)
-  return ms and ms / 1000 - self.zero or self:now()
+  -- Before what others did in the same millisecond.
+  return ms and (ms - 1) / 1000 - self.zero or self:now()
 end
 
 local function read_publisher(self, line)

@@ -55,6 +55,14 @@ local OF_EVENT = {
   source = "string",
 }
 
+---@class eventbus.ViewFields
+---@field tenant_id string|nil
+---@field correlation_id string|nil
+---@field metadata table|nil     joined with that of each publish
+---@field source string|nil
+---@field headers table|nil      joined with those of each publish
+---@field traceparent string|nil
+---@field mandatory boolean|nil
 local VIEW = {
   tenant_id = options.string, correlation_id = options.string, metadata = options.table, source = options.name,
   headers = options.table, traceparent = options.string, mandatory = options.boolean,
@@ -212,7 +220,7 @@ function Bus:flush(timeout)
 end
 
 --- A view of this bus with fixed fields. It shares everything else; closing either closes both.
----@param fields { tenant_id: string, correlation_id: string, source: string, metadata: table, headers: table, traceparent: string, mandatory: boolean }
+---@param fields eventbus.ViewFields
 ---@return eventbus.Bus
 function Bus:with(fields)
   options.argument(fields, "table", "bus:with", "the fields", 2)

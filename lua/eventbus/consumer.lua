@@ -191,9 +191,9 @@ local function settle_unreadable(self, delivery, err)
   counts.oversized = counts.oversized + 1
   local fields = { queue = self.queue, id = delivery:message_id(), bytes = delivery:size() }
   local known = self._hub.queues[self.queue]
-  if known and known.dead_letter then
+  if (known and known.dead_letter) or not self._dead_letter then
     -- There is no body to copy; the broker has it, and dead-letters it itself.
-    self._hub.log("error", "an event over max_body was rejected to the broker's dead letters", fields)
+    self._hub.log("error", "an event over max_body was rejected, to the broker's dead letters", fields)
     return delivery:reject(false)
   end
   self._hub.log("error", "an event over max_body stays in its queue, and takes a place of the prefetch: raise max_body",

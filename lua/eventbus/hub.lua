@@ -36,11 +36,11 @@ end
 function hub.open(config)
   local bus, err = core.open(config.core)
   if not bus then return nil, err end
-  return setmetatable({
+  local self = setmetatable({
     core = bus,
     config = config,
+    pid = core.pid(),
     loop = require "eventbus.loop.blocking",
-    log = log.new(config.log),
     waiting = {},            -- id of an operation → its waiter
     consumers = {},          -- id of a subscription → consumer
     queues = {},             -- name → normalised topology, of what was declared here
@@ -55,11 +55,18 @@ function hub.open(config)
     blocked = {},            -- connection → why the broker does not take from it
     epoch = 0,               -- of the control connection: what was delivered on an earlier one comes again
     listeners = { config.on_notice },
-    handovers = {},          -- copies whose confirm is awaited
-    handover_count = 0,
     batch = { pending = 0, failed = 0 },
     unpumped = 0,            -- asynchronous publishes since answers were last taken
+    telling = false,         -- a function of the user's runs in the midst of our work: it must not wait
   }, Hub)
+  local write = log.new(config.log)
+  self.log = function(level, text, fields)
+    local before = self.telling
+    self.telling = true
+    write(level, text, fields)
+    self.telling = before
+  end
+  return self
 end
 
 local LEVEL = {
@@ -87,7 +94,7 @@ local function note(self, notice)
   elseif event == "attempt_failed" then
     self.attempt_failed = notice.err
   elseif event == "blocked" then
-    self.blocked[connection] = notice.text or "resource alarm"
+    self.blocked[connection] = notice.err and notice.err.message or "resource alarm"
   elseif event == "unblocked" then
     self.blocked[connection] = nil
   end
@@ -101,19 +108,19 @@ local function note(self, notice)
   if consumer then consumer:noticed(notice) end
 end
 
--- The user's functions run here in the midst of the hub's work: they may look and stop, but not wait.
 local function tell(self, notice)
   local consumer = notice.consumer and self.consumers[notice.consumer]
-  self.telling = true
   self.log(LEVEL[notice.event] or "info", SAYS[notice.event] or notice.event, {
     connection = notice.connection, queue = consumer and consumer.queue,
-    error = notice.err and tostring(notice.err), reason = notice.text,
+    error = notice.err and tostring(notice.err),
   })
+  local before = self.telling
+  self.telling = true
   for _, listener in ipairs(self.listeners) do
     local ok, raised = pcall(listener, notice)
     if not ok then self.log("error", "on_notice raised: " .. failure.text(raised)) end
   end
-  self.telling = false
+  self.telling = before
 end
 
 local function take(self, kind, id, a, b, c)
@@ -155,13 +162,23 @@ function Hub:shift()
   if first > self.last then return nil end
   local delivery, id = self.ready[first], self.ready_for[first]
   self.ready[first], self.ready_for[first] = nil, nil
-  self.first = first + 1
+  if first == self.last then self.first, self.last = 1, 0 else self.first = first + 1 end
   return delivery, id
+end
+
+-- A child process has the parent's bus, but neither its threads nor any right to its connections: nothing will come.
+local function forked(self)
+  local err = Error.new("forked", "the bus belongs to the parent process; connect again after a fork")
+  self.failure.control, self.failure.publish = err, err
+  self.timers:clear()
+  self.handovers, self.handover_count = {}, 0
+  self:abandon(err)
 end
 
 --- Waits until there is something to take, at most until `deadline`. Returns at once when a timer is due.
 ---@param deadline number  on core.now's clock
 function Hub:rest(deadline)
+  if core.pid() ~= self.pid then return forked(self) end
   local at = self.timers:next()
   local seconds = (at and at < deadline and at or deadline) - now()
   if seconds > 0 then self.loop.wait(self.core, seconds < 3600 and seconds or 3600) end

@@ -122,9 +122,9 @@ function runner.run(hub, opts, level)
   if hub.closed then return nil, hub:closed_error() end
   local t = now()
   local limits = { deadline = given.timeout and t + given.timeout or math.huge, idle = given.idle, last_event = t }
-  hub.running, hub.stopping, hub.stop_now = true, false, false
-  hub.trapping = given.signals ~= false and core.trapped and true or false
+  hub.trapping = given.signals ~= false
   if hub.trapping then core.trap(hub.core) end
+  hub.running, hub.stopping, hub.stop_now = true, false, false
   local why = loop(hub, limits)
   local err = hub.failure.control
   runner.drain(hub, now() + (given.stop_timeout or 30))

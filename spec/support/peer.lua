@@ -22,7 +22,8 @@ local function serve(folder, certificate, key)
   local function answer(client)
     client:settimeout(5)
     if certificate then
-      client = assert(require("ssl").wrap(client, { mode = "server", protocol = "any", certificate = certificate, key = key }))
+      client = assert(require("ssl").wrap(client,
+        { mode = "server", protocol = "any", certificate = certificate, key = key }))
       if not client:dohandshake() then return end
     end
     local method, path = (client:receive("*l") or ""):match("^(%S+) (%S+)")

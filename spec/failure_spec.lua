@@ -1,0 +1,45 @@
+local failure = require "eventbus.failure"
+
+describe("failure.text", function()
+  it("has a text for whatever was raised", function()
+    assert.are.equal("plain", failure.text("plain"))
+    assert.are.equal("nil was raised, without a reason", failure.text(nil))
+    assert.are.equal("42", failure.text(42))
+    assert.are.equal("false", failure.text(false))
+    assert.are.equal("E1: broken", failure.text { code = "E1", message = "broken" })
+    assert.are.equal("broken", failure.text { message = "broken" })
+    assert.are.equal("{a = 1, b = x}", failure.text { b = "x", a = 1 })
+    assert.are.equal("a table without a message", failure.text {})
+    assert.are.equal("named", failure.text(setmetatable({}, { __tostring = function() return "named" end })))
+  end)
+
+  it("survives a __tostring that raises or returns no string", function()
+    local raising = setmetatable({}, { __tostring = function() error("no") end })
+    assert.are.equal("a table whose __tostring failed", failure.text(raising))
+    local odd = setmetatable({}, { __tostring = function() return {} end })
+    assert.are.equal("a table whose __tostring failed", failure.text(odd))
+    assert.is_string(failure.text(setmetatable({}, { __metatable = "locked" })))
+    assert.is_string(failure.text(setmetatable({}, { __index = function() error("no") end })))
+  end)
+end)
+
+describe("failure.cut", function()
+  it("cuts between characters", function()
+    assert.are.equal("short", failure.cut("short", 10))
+    assert.are.equal("abc...", failure.cut("abcdefghij", 6))
+    assert.are.equal("é...", failure.cut("éééééé", 6))
+    assert.are.equal(6, #failure.cut(("x"):rep(1000), 6))
+  end)
+end)
+
+describe("failure.frames", function()
+  it("keeps the user's first frames", function()
+    local frames
+    local function inner() frames = failure.frames(debug.traceback("", 1)) end
+    local function outer() inner() return true end
+    outer()
+    assert.is_truthy(frames:find("failure_spec.lua", 1, true))
+    local _, count = frames:gsub("\n", "")
+    assert.is_true(count <= 3)
+  end)
+end)

@@ -1,0 +1,223 @@
+--- Running and stopping: limits, signals, a second signal, os.exit in a handler. Programs are real child processes.
+
+local eventbus = require "eventbus"
+local broker = require "spec.support.broker"
+local program = require "spec.support.program"
+local wait_until = require("spec.support.wait").wait_until
+
+local core = eventbus.core
+
+local function quiet() end
+
+local shared, url, vhost, bus
+local made = 0
+
+setup(function()
+  shared = broker.shared()
+  url, vhost = shared:new_vhost()
+  bus = eventbus.assert(eventbus.connect { url = url, source = "stop-spec", log = quiet })
+end)
+teardown(function() bus:close() end)
+
+local function queue()
+  made = made + 1
+  local name = "stop." .. made
+  eventbus.assert(bus:declare { queues = { [name] = {} } })
+  return name
+end
+
+local function publish(name, n)
+  for i = 1, n or 1 do eventbus.assert(bus:publish("", name, { n = i })) end
+end
+
+-- A child that subscribes QUEUE with `handler` and runs; then the lines of `after`.
+local function child(name, handler, after, options, at)
+  return program.start("stop", { program.lua(), "-e", ([[
+    io.stdout:setvbuf "line"
+    local eventbus = require "eventbus"
+    local bus = eventbus.assert(eventbus.connect { source = "child", log = function(l, t) print(l, t) end })
+    local function handler(event, ctx) %s end
+    eventbus.assert(bus:subscribe(os.getenv "QUEUE", handler, { %s }))
+    print "ready"
+    local ok, why = bus:run()
+    print("ended", ok, why)
+    %s]]):format(handler, options or "", after or "bus:close()") }, { RABBITMQ_URL = at or url, QUEUE = name })
+end
+
+local function says(p, text, seconds)
+  return wait_until(function() return p:output():find(text, 1, true), p:output() end, seconds or 10, "it says " .. text)
+end
+
+local function settled(name, ready)
+  wait_until(function()
+    local q = shared:queue(vhost, name)
+    return q.messages_ready == ready and q.messages_unacknowledged == 0, q.messages_ready .. "/" .. q.messages
+  end, 10, ("%s has %d ready"):format(name, ready))
+end
+
+describe("bus:run", function()
+  it("ends on bus:stop from a handler, gives back what was not begun, and the bus is still good", function()
+    local q, count = queue(), 0
+    publish(q, 10)
+    eventbus.assert(bus:subscribe(q, function()
+      count = count + 1
+      if count == 3 then bus:stop() end
+    end))
+    assert.are.same({ true, "stopped" }, { bus:run() })
+    assert.are.equal(3, count)
+    settled(q, 7)
+    assert.are.equal(0, #bus:stats().subscriptions)
+    eventbus.assert(bus:subscribe(q, function() count = count + 1 end))
+    assert.are.same({ true, "idle" }, { bus:run { idle = 0.3 } })
+    assert.are.equal(10, count)
+    settled(q, 0)
+  end)
+
+  it("ends after its time, or when nothing comes", function()
+    local began = core.now()
+    assert.are.same({ true, "timeout" }, { bus:run { timeout = "200ms" } })
+    assert.are.same({ true, "idle" }, { bus:run { idle = 0.1, timeout = 10 } })
+    assert.is_true(core.now() - began < 3)
+  end)
+
+  it("waits for copies on their way to a delay queue", function()
+    local q = queue()
+    publish(q, 5)
+    local count = 0
+    local sub = eventbus.assert(bus:subscribe(q, function()
+      count = count + 1
+      if count == 5 then bus:stop() end
+      error("x")
+    end, { retry = { count = 1, delay = "60s" } }))
+    assert.is_true((bus:run()))
+    assert.are.equal(5, sub:stats().retried)
+    settled(q, 0)
+    settled(q .. ".retry.60000", 5)
+  end)
+
+  it("raises inside itself", function()
+    local q, inner, polled = queue(), nil, nil
+    publish(q)
+    eventbus.assert(bus:subscribe(q, function()
+      inner, polled = select(2, pcall(bus.run, bus)), select(2, pcall(bus.poll, bus))
+      bus:stop()
+    end))
+    bus:run()
+    assert.is_truthy(inner:find("running already", 1, true))
+    assert.is_truthy(polled:find("not inside a handler", 1, true))
+    assert.has_error(function() bus:run { timout = 1 } end)
+  end)
+
+  it("ends with the bus when a handler closes it", function()
+    local other = eventbus.assert(eventbus.connect { url = url, log = quiet })
+    local q = queue()
+    publish(q, 3)
+    eventbus.assert(other:subscribe(q, function() other:close() end))
+    assert.is_true((other:run()))
+    assert.is_true(other:stats().closed)
+    settled(q, 2)
+  end)
+
+  it("returns nil, err when the connection is given up", function()
+    local wrong = url:gsub("guest:guest", "guest:wrong")
+    local lazy = eventbus.assert(eventbus.connect { url = wrong, lazy = true, log = quiet })
+    lazy._hub.core:start("control")
+    local ok, err = lazy:run { timeout = 10 }
+    assert.is_nil(ok)
+    assert.are.equal("refused", err.code)
+    ok, err = lazy:poll(1)
+    assert.is_nil(ok)
+    assert.are.equal("refused", err.code)
+    ok, err = lazy:subscribe("x", quiet)
+    assert.is_nil(ok)
+    assert.are.equal("refused", err.code)
+    lazy:close(0)
+  end)
+end)
+
+describe("bus:poll", function()
+  it("handles what is there, and no more than asked", function()
+    local q, count = queue(), 0
+    publish(q, 5)
+    local sub = eventbus.assert(bus:subscribe(q, function() count = count + 1 end))
+    wait_until(function() return shared:queue(vhost, q).messages_ready == 0 end, 5, "all are delivered")
+    assert.are.equal(2, bus:poll(1, 2))
+    local deadline = core.now() + 5
+    while count < 5 and core.now() < deadline do bus:poll(0.1) end
+    assert.are.equal(5, count)
+    assert.are.equal(0, bus:poll())
+    sub:cancel()
+  end)
+end)
+
+describe("a program", function()
+  for _, name in ipairs { "TERM", "INT" } do
+    it("ends in order on SIG" .. name .. ", and finishes what it was doing", function()
+      local q = queue()
+      publish(q, 5)
+      -- Not os.execute: a process that waits in system() ignores SIGINT.
+      local p = child(q, [[
+        print("begin", event.data.n)
+        local began = eventbus.core.now()
+        while eventbus.core.now() - began < 0.5 do end
+        print("done", event.data.n)]])
+      says(p, "begin\t1")
+      p:signal(name)
+      assert.are.equal(0, p:wait(10))
+      local output = p:output()
+      assert.is_truthy(output:find("done\t1", 1, true), output)
+      assert.is_truthy(output:find("ended\ttrue\tsignal", 1, true), output)
+      assert.is_falsy(output:find("begin\t2", 1, true), output)
+      settled(q, 4)
+    end)
+  end
+
+  it("stops now on a second signal: a wait in the handler ends, the event goes back", function()
+    local own = broker.new()
+    local other = eventbus.assert(eventbus.connect { url = own.url, log = quiet })
+    eventbus.assert(other:declare { queues = { stuck = {} } })
+    eventbus.assert(other:publish("", "stuck", {}))
+    own:alarm(true)
+    -- No confirm can come now, for 30 s.
+    local p = child("stuck", [[
+      print "begin"
+      local id, err = ctx:publish("", "elsewhere", {})
+      print("waited", id, err and err.code)
+      return nil, err]], nil, "retry = false", own.url)
+    says(p, "begin")
+    p:signal "TERM"
+    assert.is_nil(p:wait(0.5))
+    p:signal "TERM"
+    assert.are.equal(0, p:wait(15))
+    local output = p:output()
+    assert.is_truthy(output:find("waited\tnil\tclosed", 1, true), output)
+    assert.is_truthy(output:find("ended\ttrue\tsignal", 1, true), output)
+    assert.are.equal(1, own:queue("/", "stuck").messages_ready)
+    other:close(0)
+    own:stop()
+  end)
+
+  it("whose handler calls os.exit loses nothing: the event is delivered again", function()
+    local q = queue()
+    publish(q, 3)
+    local p = child(q, 'if event.data.n == 2 then print "leaving"; os.exit(3) end')
+    says(p, "leaving")
+    assert.are.equal(3, p:wait(10))
+    local seen = {}
+    local sub = eventbus.assert(bus:subscribe(q, function(event, ctx) seen[event.data.n] = ctx.redelivered end))
+    local deadline = core.now() + 10
+    while not (seen[2] ~= nil and seen[3] ~= nil) and core.now() < deadline do bus:poll(0.1) end
+    sub:cancel()
+    assert.is_true(seen[2])
+    assert.is_not_nil(seen[3])
+    settled(q, 0)
+  end)
+
+  it("that ends without closing gives everything back", function()
+    local q = queue()
+    publish(q, 3)
+    local p = child(q, "bus:stop()", "")
+    assert.are.equal(0, p:wait(10))
+    settled(q, 2)
+  end)
+end)

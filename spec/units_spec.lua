@@ -1,0 +1,53 @@
+local units = require "eventbus.units"
+
+describe("units.duration", function()
+  it("takes seconds and text with units", function()
+    for text, seconds in pairs {
+      ["5s"] = 5, ["500ms"] = 0.5, ["1m30s"] = 90, ["2h"] = 7200, ["1.5s"] = 1.5, ["1d"] = 86400, ["5"] = 5, [" 3s "] = 3,
+      ["250us"] = 0.00025, ["0s"] = 0,
+    } do
+      assert.are.equal(seconds, units.duration(text), text)
+    end
+    assert.are.equal(0.25, units.duration(0.25))
+  end)
+
+  it("names what it expects instead of guessing", function()
+    for _, value in ipairs { "", "s", "5x", "-5s", "5s3", "five", "1e3s", -1, 0 / 0, 1 / 0, {}, true } do
+      local seconds, expected = units.duration(value)
+      assert.is_nil(seconds, tostring(value))
+      assert.is_truthy(expected:find("5s", 1, true))
+    end
+  end)
+end)
+
+describe("units.milliseconds", function()
+  it("never shortens, and is exact for what is whole", function()
+    assert.are.equal(500, units.milliseconds(0.5))
+    assert.are.equal(100, units.milliseconds(0.1))
+    assert.are.equal(1, units.milliseconds(0.0005))
+    assert.are.equal(5000, units.milliseconds(units.duration("5s")))
+    if math.type then assert.are.equal("integer", math.type(units.milliseconds(2.5))) end
+  end)
+end)
+
+describe("units.size", function()
+  it("takes bytes and text with units", function()
+    assert.are.equal(65536, units.size("64KiB"))
+    assert.are.equal(16000000, units.size("16MB"))
+    assert.are.equal(1024, units.size(1024))
+    assert.are.equal(10, units.size("10"))
+  end)
+
+  it("refuses the rest", function()
+    for _, value in ipairs { "64 parsecs", "", -1, "k", {}, "1e99" } do assert.is_nil((units.size(value))) end
+  end)
+end)
+
+describe("units.show", function()
+  it("is short", function()
+    assert.are.equal("500ms", units.show(500))
+    assert.are.equal("1.5s", units.show(1500))
+    assert.are.equal("2m", units.show(120000))
+    assert.are.equal("1h", units.show(3600000))
+  end)
+end)
