@@ -1,5 +1,5 @@
 /* eb_session against a scripted broker, on a clock that the test moves: bytes in, events out. */
-#include "session_peer.h"
+#include "session_user.h"
 
 #include "session_test_handshake.c"
 #include "session_test_frames.c"
