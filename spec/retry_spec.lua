@@ -178,6 +178,59 @@ describe("retry", function()
   end)
 end)
 
+describe("retries and dead letters", function()
+  it("lose nothing when the connections are cut again and again", function()
+    local own_url, own_vhost = shared:new_vhost()
+    local other = eventbus.assert(eventbus.connect { url = own_url, log = quiet, reconnect_delay = 0.05,
+      reconnect_max = 0.2 })
+    eventbus.assert(other:declare { queues = { cut = {} } })
+    local ids, handled, count = {}, {}, 300
+    for n = 1, count do
+      ids[n] = eventbus.assert(other:publish_async("", "cut", { n = n })).id
+    end
+    eventbus.assert(other:flush())
+    local calls, cuts = 0, 0
+    local sub = eventbus.assert(other:subscribe("cut", function(event, ctx)
+      calls = calls + 1
+      -- A third succeeds at once, a third in the second attempt, a third never.
+      if event.data.n % 3 == 0 or (event.data.n % 3 == 1 and ctx.attempt == 1) then error("as planned") end
+      handled[event.id] = true
+    end, { prefetch = 20, retry = { count = 1, delay = "100ms" } }))
+    local deadline = core.now() + 60
+    local function rest()
+      local total = 0
+      for _, name in ipairs { "cut", "cut.retry.100" } do total = total + shared:queue(own_vhost, name).messages end
+      return total
+    end
+    while core.now() < deadline do
+      other:poll(0.05, 40)
+      if calls > (cuts + 1) * 60 and cuts < 4 then
+        shared:close_connections("cut", own_vhost)
+        cuts = cuts + 1
+      elseif calls >= count and rest() == 0 then
+        break
+      end
+    end
+    sub:cancel()
+    local dead = {}
+    while true do
+      local message, err = other:get("deadletter.cut")
+      assert.is_nil(err)
+      if not message then break end
+      dead[message:event().id] = true
+      message:ack()
+    end
+    local lost = 0
+    for n = 1, count do
+      local where = n % 3 == 0 and dead or handled
+      if not where[ids[n]] then lost = lost + 1 end
+    end
+    assert.are.equal(4, cuts)
+    assert.are.equal(0, lost)
+    other:close()
+  end)
+end)
+
 describe("eventbus.retry", function()
   it("comes again after the time asked for, rounded up to a step", function()
     local q, times = queue(), {}

@@ -269,7 +269,7 @@ static bool on_start (eb_session *s, const amqp_connection_start_t *m) {
   }
   amqp_table_entry_t props[] = {
       text_entry("product", "eventbus"), text_entry("platform", "Lua"),
-      text_entry("version", "1.0.0"),
+      text_entry("version", "0.1.0"),
       text_entry("connection_name", c->connection_name),
       entry("capabilities", AMQP_FIELD_KIND_TABLE)};
   props[4].value.value.table.num_entries = CAPABILITIES;

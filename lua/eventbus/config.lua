@@ -36,7 +36,41 @@ config.rules = {
   dead_letter = options.either(options.shape(DEAD_LETTER), options.exactly(false)),
 }
 
---- All options of `eventbus.connect`.
+--- All options of `eventbus.connect`; docs/reference.md has their defaults.
+---@class eventbus.ConnectOptions
+---@field url string|nil
+---@field source string|nil
+---@field tenant_id string|nil
+---@field connection_name string|nil
+---@field prefetch integer|nil
+---@field retry table|false|nil
+---@field unhandled "dead_letter"|"ack"|function|nil
+---@field dead_letter { exchange: string, routing_key: string|nil }|false|nil
+---@field dlq_ttl number|string|false|nil
+---@field codec eventbus.Codec|nil
+---@field mandatory boolean|nil
+---@field publish_timeout number|string|nil
+---@field timeout number|string|nil
+---@field connection_timeout number|string|nil
+---@field heartbeat number|string|nil
+---@field reconnect_delay number|string|nil
+---@field reconnect_max number|string|nil
+---@field retry_refused boolean|nil
+---@field wait boolean|number|string|nil
+---@field lazy boolean|nil
+---@field resend boolean|nil
+---@field window integer|nil
+---@field window_bytes integer|string|nil
+---@field outbox integer|nil
+---@field outbox_bytes integer|string|nil
+---@field max_body integer|string|nil
+---@field cacertfile string|nil
+---@field certfile string|nil
+---@field keyfile string|nil
+---@field verify boolean|nil
+---@field server_name string|nil
+---@field log eventbus.Log|false|nil
+---@field on_notice fun(notice: table)|nil
 config.SCHEMA = {
   url = options.string,
   source = options.name,
