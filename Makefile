@@ -141,6 +141,14 @@ lint: deps-lint
 	@$(MAKE) --no-print-directory FLAVOUR=werror objects LUA=$(LUA)
 	@tools/env $(LUA) -- @lua tools/lint
 
+## bench-quick CPU per event, publishing and consuming, beside a plain C program; EVENTS=50000 ROUNDS=3
+.PHONY: bench-quick
+EVENTS = 50000
+ROUNDS = 3
+bench-quick: deps
+	@$(MAKE) --no-print-directory build bench LUA=$(LUA)
+	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/quick.lua $(EVENTS) $(ROUNDS)'
+
 ## bench      the programs of bench/, for instance build/bench/floor
 .PHONY: bench
 bench: $(BENCHES)
