@@ -131,15 +131,17 @@ TEST(multiple_takes_all_up_to_its_tag) {
 TEST(a_return_is_found_by_id_once_each) {
   eb_window w;
   eb_bytes id = eb_bytes_of("x", 1);
+  eb_delivery back = {0};
+  back.properties.message_id = id;
   reset_ops();
   eb_window_init(&w, 10);
   CHECK(fill(&w, 0, 3));
-  CHECK(eb_window_find(&w, id) == NULL);
+  CHECK(eb_window_find(&w, &back) == NULL);
   ops[0].properties.message_id = ops[1].properties.message_id = ops[2].properties.message_id = id;
   ops[0].mandatory = false;
-  CHECK(eb_window_find(&w, id) == &ops[1]);
+  CHECK(eb_window_find(&w, &back) == &ops[1]);
   ops[1].returned = true;
-  CHECK(eb_window_find(&w, id) == &ops[2]);
+  CHECK(eb_window_find(&w, &back) == &ops[2]);
   eb_window_fini(&w);
 }
 
