@@ -102,6 +102,18 @@ describe("bus:publish", function()
     assert.is_string((eventbus.assert(bus:publish("", "nobody.home", {}))))
   end)
 
+  it("does not take the return of one publish for another with the same id", function()
+    for i = 1, 20 do
+      local same = { id = "evt_" .. i, mandatory = true }
+      local taken = eventbus.assert(bus:publish_async("orders", "order.created", {}, same))
+      local lost = eventbus.assert(bus:publish_async("", "order.created", {}, same))
+      assert.are.equal(same.id, (eventbus.assert(taken:wait())))
+      local id, err = lost:wait()
+      assert.is_nil(id)
+      assert.are.equal("returned", err.code)
+    end
+  end)
+
   it("returns 'not_found' for an exchange that does not exist, and goes on", function()
     local id, err = bus:publish("no-such-exchange", "x", {})
     assert.is_nil(id)

@@ -115,16 +115,19 @@ static bool on_confirm (eb_session *s, uint64_t tag, bool multiple,
 }
 
 static bool on_return (eb_session *s, const amqp_basic_return_t *m) {
-  eb_delivery *d = eb_item_new(EB_ITEM_DELIVERY, sizeof *d, 512);
-  if (d == NULL)
+  eb_delivery *d = eb_item_new(EB_ITEM_DELIVERY, sizeof *d, 1024);
+  if (d == NULL || !eb_codec_to_bytes(d->item.arena, m->exchange, &d->exchange) ||
+      !eb_codec_to_bytes(d->item.arena, m->routing_key, &d->routing_key)) {
+    eb_item_free(d == NULL ? NULL : &d->item);
     return session_breakf(s, EB_ERR_NO_MEMORY, "no memory for a return");
+  }
   s->pub.ch.return_code = m->reply_code;
   channel_expect(&s->pub.ch, CONTENT_RETURN, d);
   return true;
 }
 
 void publisher_returned (eb_session *s, const eb_delivery *d, int code) {
-  eb_publish *op = eb_window_find(&s->pub.window, d->properties.message_id);
+  eb_publish *op = eb_window_find(&s->pub.window, d);
   if (op == NULL) return;  /* it timed out meanwhile */
   op->returned = true;
   op->reply_code = code;

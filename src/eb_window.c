@@ -87,11 +87,13 @@ bool eb_window_take_upto (eb_window *w, uint64_t tag, eb_publish **p) {
   return true;
 }
 
-eb_publish *eb_window_find (const eb_window *w, eb_bytes message_id) {
+eb_publish *eb_window_find (const eb_window *w, const eb_delivery *back) {
   for (uint64_t tag = w->base; tag < w->base + w->count; tag++) {
     eb_publish *p = *slot(w, tag);
     if (waits(p) && p->mandatory && !p->returned &&
-        eb_bytes_equal(p->properties.message_id, message_id))
+        eb_bytes_equal(p->properties.message_id, back->properties.message_id) &&
+        eb_bytes_equal(p->exchange, back->exchange) &&
+        eb_bytes_equal(p->routing_key, back->routing_key))
       return p;
   }
   return NULL;

@@ -49,9 +49,10 @@ eb_tag_status eb_window_take (eb_window *w, uint64_t tag, eb_publish **p);
 ** *p may be NULL, as above. For confirms with 'multiple'. */
 bool eb_window_take_upto (eb_window *w, uint64_t tag, eb_publish **p);
 
-/* The oldest mandatory publish with that message id that was not returned yet,
-** or NULL. */
-eb_publish *eb_window_find (const eb_window *w, eb_bytes message_id);
+/* The oldest mandatory publish that was not returned yet and is the one that
+** came back: same message id, exchange and routing key; or NULL. The id is not
+** enough: copies of one event go to several places at a time. */
+eb_publish *eb_window_find (const eb_window *w, const eb_delivery *back);
 
 /* Takes a publish out of answering: its slot stays until its confirm. */
 typedef bool eb_window_pred (const eb_publish *p, void *arg);

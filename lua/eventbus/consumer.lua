@@ -241,6 +241,7 @@ end
 --- What was delivered comes again.
 function Consumer:channel_lost()
   self._held = {}
+  self._losses = self._losses + 1
 end
 
 --- The dispatcher's word that no more will come.
@@ -251,6 +252,8 @@ end
 
 function Consumer:noticed(notice)
   if notice.event == "cancelled" or notice.event == "consumer_failed" then
+    -- The broker closed the channel: it does so when an ack has been due for long. After a cancel there is none to lose.
+    if notice.event == "consumer_failed" and self._state == "active" then self:channel_lost() end
     self._state = "resubscribing"
   elseif notice.event == "resubscribed" then
     self._state = "active"
@@ -361,7 +364,8 @@ function consumer.subscribe(bus, queue, handlers, opts, level)
   local self = setmetatable({
     queue = queue, _bus = bus, _hub = hub, _router = routes, _found = routes.found, _policy = policy,
     _codec = given.codec or defaults.codec, _unhandled = type(unhandled) == "function" and unhandled or nil,
-    _ack_unhandled = unhandled == "ack", _delays = {}, _own_dead_letters = {}, _held = {}, _state = "active",
+    _ack_unhandled = unhandled == "ack", _delays = {}, _own_dead_letters = {}, _held = {}, _losses = 0,
+    _state = "active",
     _counts = { handled = 0, failed = 0, retried = 0, dead_lettered = 0, rejected = 0, ignored = 0, malformed = 0,
       unhandled = 0, oversized = 0, dropped = 0, pending = 0 },
   }, Consumer)

@@ -37,7 +37,7 @@ function handover.start(consumer, delivery, destination, note, done)
   local self = setmetatable({
     _hub = hub, consumer = consumer, delivery = delivery, destination = destination, note = note, on_done = done,
     body = delivery:body(), properties = delivery:properties(), headers = delivery:headers(),
-    epoch = hub.epoch, tries = 0, step = destination.declared and #destination.steps + 1 or 1, lean = false,
+    epoch = hub.epoch, losses = consumer._losses, tries = 0, step = destination.declared and #destination.steps + 1 or 1, lean = false,
   }, Handover)
   hub.handovers[self] = true
   hub.handover_count = hub.handover_count + 1
@@ -106,7 +106,7 @@ end
 --- Time to try again.
 function Handover:due()
   if not self._hub.handovers[self] then return end
-  if self.epoch ~= self._hub.epoch then return finish(self, false) end
+  if self.epoch ~= self._hub.epoch or self.losses ~= self.consumer._losses then return finish(self, false) end
   self:advance()
 end
 

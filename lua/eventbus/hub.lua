@@ -30,6 +30,13 @@ function Call:answered(ok, value, more)
   self.done, self.ok, self.value, self.more = true, ok, value, more
 end
 
+-- Stands for a waiter that has given up.
+local nobody = {}
+
+function nobody:answered(ok, value)  -- luacheck: no self
+  if ok and type(value) == "userdata" then value:reject(true) end
+end
+
 --- A hub over a new, unconnected core bus; nil, err when the core refuses the configuration.
 ---@param config eventbus.Config
 ---@return eventbus.Hub|nil, eventbus.Error|nil
@@ -42,6 +49,7 @@ function hub.open(config)
     pid = core.pid(),
     loop = require "eventbus.loop.blocking",
     waiting = {},            -- id of an operation → its waiter
+    early = {},              -- id → an answer that was taken before its waiter was known: see Hub:expect
     consumers = {},          -- id of a subscription → consumer
     queues = {},             -- name → normalised topology, of what was declared here
     first = 1, last = 0,     -- of the deliveries that wait for the dispatcher
@@ -129,8 +137,8 @@ local function take(self, kind, id, a, b, c)
     if waiter then
       self.waiting[id] = nil
       waiter:answered(a, b, c)
-    elseif a and type(b) == "userdata" then
-      b:reject(true)
+    else
+      self.early[id] = { a, b, c }
     end
   elseif kind == DELIVERY then
     local last = self.last + 1
@@ -141,6 +149,18 @@ local function take(self, kind, id, a, b, c)
   end
 end
 Hub.take = take
+
+--- Names the waiter of an operation just begun. A finalizer that ran since, and waited for something of its own, may have
+-- taken the answer already.
+function Hub:expect(id, waiter)
+  local answer = self.early[id]
+  if not answer then
+    self.waiting[id] = waiter
+    return
+  end
+  self.early[id] = nil
+  waiter:answered(answer[1], answer[2], answer[3])
+end
 
 --- Takes all that is there, without waiting; whether there was anything.
 ---@return boolean
@@ -236,8 +256,8 @@ local function submit(self, waiter, deadline, method, ...)
   while true do
     local id, err = method(self.core, ...)
     if id then
-      self.waiting[id] = waiter
       waiter.id = id
+      self:expect(id, waiter)
       return true
     end
     if err.code ~= "full" or not self:turn(deadline) then return nil, err end
@@ -246,7 +266,7 @@ end
 
 local function finish(self, call, what, deadline)
   if not self:await(call, deadline) then
-    self.waiting[call.id] = nil
+    self.waiting[call.id] = nobody
     return nil, self:overdue(what)
   end
   if call.ok then return call.value or true end
@@ -274,7 +294,7 @@ function Hub:get(queue)
   local ok, err = submit(self, call, deadline, self.core.rpc, "get", { queue = queue }, timeout)
   if not ok then return nil, err end
   if not self:await(call, deadline + GRACE) then
-    self.waiting[call.id] = nil
+    self.waiting[call.id] = nobody
     return nil, self:overdue("get")
   end
   if not call.ok then return nil, call.value end
@@ -333,7 +353,7 @@ function Hub:unsubscribe(list, deadline)
     end
   end
   for _, call in ipairs(calls) do
-    if not self:await(call, deadline) then self.waiting[call.id] = nil end
+    if not self:await(call, deadline) then self.waiting[call.id] = nobody end
   end
   for _, consumer in ipairs(list) do self.consumers[consumer.id] = nil end
 end
@@ -342,7 +362,7 @@ end
 function Hub:post(waiter, exchange, routing_key, body, properties)
   local id, err = self.core:publish(exchange, routing_key, body, properties, self.config.publish_timeout)
   if not id then return nil, err end
-  self.waiting[id] = waiter
+  self:expect(id, waiter)
   return true
 end
 
@@ -350,7 +370,7 @@ end
 function Hub:ask(waiter, step)
   local id, err = self.core:rpc(step.name, step.args, self.config.timeout)
   if not id then return nil, err end
-  self.waiting[id] = waiter
+  self:expect(id, waiter)
   return true
 end
 

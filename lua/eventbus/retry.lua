@@ -57,7 +57,7 @@ local function base_seconds(self, n)
   local o = self.options
   if o.delays then return o.delays[n] or o.delays[#o.delays] end
   local seconds = o.delay
-  if o.backoff == "exponential" then
+  if o.backoff == "exponential" and seconds > 0 then  -- 0 × ∞ is no delay at all
     seconds = math.min(seconds * (o.factor or 2) ^ (n - 1), math.max(o.max_delay or 3600, o.delay))
   end
   return seconds

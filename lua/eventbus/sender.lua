@@ -140,19 +140,19 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
   event.data = nil
   if not op then return nil, id end
   local made = setmetatable({ id = id, _hub = hub, _batch = false, done = false, _err = false }, Ticket)
+  if timeout ~= settings.publish_timeout then made._timeout = timeout end
   if batch then
     local open = hub.batch
     made._batch = open
     open.pending = open.pending + 1
     hub.unpumped = hub.unpumped + 1
     if hub.unpumped >= PUMP_EVERY and not hub.telling then
-      hub.waiting[op] = made
+      hub:expect(op, made)
       hub:pump()
       return made
     end
   end
-  if timeout ~= settings.publish_timeout then made._timeout = timeout end
-  hub.waiting[op] = made
+  hub:expect(op, made)
   return made
 end
 

@@ -86,7 +86,6 @@ function ticket.flush(hub, timeout, level)
   -- What is published from here on belongs to the next flush.
   hub.batch = { pending = 0, failed = 0, before = batch }
   local deadline = now() + seconds
-  local failed, first = 0, nil
   local at = batch
   while at do
     while at.pending > 0 do
@@ -94,6 +93,12 @@ function ticket.flush(hub, timeout, level)
         return nil, Error.new("timeout", ("%d publishes are still unanswered"):format(at.pending))
       end
     end
+    at = at.before
+  end
+  -- Only now: a flush that timed out has told of none.
+  local failed, first = 0, nil
+  at = batch
+  while at do
     failed = failed + at.failed
     first = first or at.first
     at.failed = 0

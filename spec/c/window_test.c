@@ -145,6 +145,29 @@ TEST(a_return_is_found_by_id_once_each) {
   eb_window_fini(&w);
 }
 
+TEST(a_return_is_not_of_another_copy_with_the_same_id) {
+  eb_window w;
+  eb_delivery back = {0};
+  reset_ops();
+  eb_window_init(&w, 10);
+  CHECK(fill(&w, 0, 4));
+  static const char *const places[] = {"", "q.one", "", "q.two", "dead", "q.two", "dead", "q.one"};
+  for (int i = 0; i < 4; i++) {
+    ops[i].properties.message_id = eb_bytes_of("x", 1);
+    ops[i].exchange = eb_bytes_of(places[2 * i], strlen(places[2 * i]));
+    ops[i].routing_key = eb_bytes_of(places[2 * i + 1], 5);
+  }
+  back.properties.message_id = eb_bytes_of("x", 1);
+  back.exchange = eb_bytes_of("dead", 4);
+  back.routing_key = eb_bytes_of("q.two", 5);
+  CHECK(eb_window_find(&w, &back) == &ops[2]);
+  back.exchange = eb_bytes_of("", 0);
+  CHECK(eb_window_find(&w, &back) == &ops[1]);
+  back.routing_key = eb_bytes_of("q.six", 5);
+  CHECK(eb_window_find(&w, &back) == NULL);
+  eb_window_fini(&w);
+}
+
 TEST(the_deadline_is_the_earliest_of_those_waiting) {
   eb_window w;
   eb_publish *p;
@@ -195,6 +218,7 @@ int main (void) {
   RUN(abandoned_keep_their_slot_until_their_confirm);
   RUN(multiple_takes_all_up_to_its_tag);
   RUN(a_return_is_found_by_id_once_each);
+  RUN(a_return_is_not_of_another_copy_with_the_same_id);
   RUN(the_deadline_is_the_earliest_of_those_waiting);
   RUN(random_confirms_agree_with_a_model);
   return check_done();
