@@ -17,7 +17,6 @@ description = {
 supported_platforms = { "unix" }
 dependencies = {
   "lua >= 5.1, < 5.5",
-  "lua-cjson >= 2.1",
 }
 external_dependencies = {
   RABBITMQ = { header = "amqp.h", library = "rabbitmq" },

@@ -225,6 +225,52 @@ describe("bus:flush", function()
   end)
 end)
 
+-- Calls a function when a value that nobody has is collected.
+local function on_collect(f)
+  local newproxy = rawget(_G, "newproxy")
+  if not newproxy then return setmetatable({}, { __gc = f }) end
+  local proxy = newproxy(true)
+  getmetatable(proxy).__gc = f
+end
+
+describe("bus:flush", function()
+  it("tells of a failure also after a flush that timed out meanwhile", function()
+    local own = broker.new()
+    local other = connect { url = own.url }
+    eventbus.assert(other:declare(TOPOLOGY))
+    own:freeze()
+    eventbus.assert(other:publish_async("orders", "x", {}))
+    assert.are.equal("timeout", select(2, other:flush(0.1)).code)
+    eventbus.assert(other:publish_async("orders", "x", {}, { timeout = 0.1 }))
+    assert.are.equal("timeout", select(2, other:flush(0.5)).code)
+    own:thaw()
+    local ok, err = other:flush(30)
+    assert.is_nil(ok)
+    assert.are.equal(1, err.failed)
+    other:close()
+    own:stop()
+  end)
+
+  it("misses no confirm that a finalizer's own publish has taken", function()
+    local other, collected, inside = connect { url = url }, 0, false
+    local function publishes()
+      if inside or collected >= 200 then return end
+      inside, collected = true, collected + 1
+      other:publish("orders", "collected", {})
+      inside = false
+    end
+    for i = 1, 2000 do
+      on_collect(publishes)
+      eventbus.assert(other:publish_async("orders", "x", { i = i }))
+    end
+    collectgarbage()
+    assert.is_true(collected > 0)
+    assert.is_true(other:flush(10))
+    other:close()
+    bus:purge("all")
+  end)
+end)
+
 describe("bus:close", function()
   it("tells of asynchronous publishes that failed while nobody asked", function()
     local said = {}
@@ -365,6 +411,17 @@ describe("bus:get", function()
 end)
 
 describe("bus:on_notice", function()
+  it("cannot close the bus, and a try ends no subscription", function()
+    local other, tried, handled = connect { url = url }, nil, 0
+    eventbus.assert(other:subscribe("all", function() handled = handled + 1 end))
+    other:on_notice(function() tried = select(2, pcall(other.close, other)) end)
+    eventbus.assert(other:publish("orders", "x", {}))
+    assert.is_truthy(tostring(tried):find("must not wait", 1, true), tostring(tried))
+    assert.are.equal(1, other:poll(5))
+    assert.are.equal(1, handled)
+    assert.is_true(other:close())
+  end)
+
   it("hears of the connections, and may not wait", function()
     local heard, waited = {}, nil
     local other

@@ -387,6 +387,39 @@ describe("ctx:publish", function()
   end)
 end)
 
+describe("a channel that the broker closes", function()
+  it("ends the copies on their way, as the originals come again: they do not pile up", function()
+    -- The broker takes it when a channel opens, and looks each minute, or when told to.
+    finally(function() shared:eval("application:set_env(rabbit, consumer_timeout, 1800000)") end)
+    shared:eval("application:set_env(rabbit, consumer_timeout, 300)")
+    local q, calls = queue(), 0
+    local nowhere = { exchange = "", routing_key = q .. ".nowhere" }
+    local sub = eventbus.assert(bus:subscribe(q, function()
+      calls = calls + 1
+      error("no", 0)
+    end, { retry = false, dead_letter = nowhere }))
+    publish(q, "x")
+    for n = 1, 2 do
+      pump(function() return calls == n end, "it has failed")
+      local tick = 0
+      pump(function()
+        if core.now() - tick > 0.5 then
+          tick = core.now()
+          shared:eval("[P ! tick || P <- rabbit_channel:list_local()], ok")
+        end
+        return sub:stats().state == "resubscribing"
+      end, "its ack is overdue")
+      pump(function() return sub:stats().state == "active" end, "it is subscribed again")
+    end
+    pump(function() return calls == 3 and sub:stats().pending == 1 end, "only the last copy is on its way", 20)
+    assert.are.equal(1, bus:stats().handovers)
+    shared:declare_queue(vhost, nowhere.routing_key)
+    pump(function() return sub:stats().dead_lettered == 1 end, "it is dead-lettered", 20)
+    assert.are.equal(1, messages(nowhere.routing_key))
+    sub:cancel()
+  end)
+end)
+
 describe("a server's cancel", function()
   it("subscribes again when the queue was deleted: topology first", function()
     local q, seen, notices = queue(), 0, {}

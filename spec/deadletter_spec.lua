@@ -56,6 +56,16 @@ describe("deadletter.annotate", function()
     assert.is_nil(headers.big)
     assert.are.equal(1, headers["x-eventbus-headers-dropped"])
   end)
+
+  it("keeps no long header when it did not fit, also not one with a name of ours", function()
+    local long, size = ("x"):rep(131000), 0
+    local headers = deadletter.annotate({}, { tenant_id = long, traceparent = { long },
+      ["x-eventbus-first-failure"] = long, ["x-eventbus-expiration"] = long }, note(), true).headers
+    for name, value in pairs(headers) do size = size + #name + #tostring(value) end
+    assert.is_true(size < 2000, tostring(size))
+    assert.are.equal(2, headers["x-eventbus-headers-dropped"])
+    assert.are.same({ "e", "k" }, { deadletter.origin({ ["x-eventbus-routing-key"] = long }, "e", "k") })
+  end)
 end)
 
 describe("deadletter", function()

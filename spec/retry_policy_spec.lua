@@ -26,6 +26,12 @@ describe("a retry policy", function()
     assert.are.equal(20000, p:delay_after(5))
   end)
 
+  it("stays at no delay, exponential or not, whatever the attempt", function()
+    local p = policy { count = 1000, delay = 0, backoff = "exponential", factor = 100 }
+    assert.are.same({ 0 }, p:delays())
+    assert.are.equal(0, p:delay_of(2 ^ 31 - 1))  -- a foreign header may claim it
+  end)
+
   it("has jitter that only lengthens, from a small set", function()
     local p = policy { count = 2, delay = 3, jitter = 0.5 }
     assert.are.same({ 3000, 3500, 4000, 4500 }, p:delays())

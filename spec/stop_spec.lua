@@ -108,6 +108,24 @@ describe("bus:run", function()
     assert.has_error(function() bus:run { timout = 1 } end)
   end)
 
+  it("refuses signals to a second bus, which is as good as before", function()
+    local other = eventbus.assert(eventbus.connect { url = url, log = quiet })
+    local q, raised, how = queue(), nil, nil
+    publish(q)
+    eventbus.assert(other:subscribe(queue(), quiet))
+    eventbus.assert(bus:subscribe(q, function()
+      raised = select(2, pcall(other.run, other))
+      -- It does not take the first bus's signals for its own, either.
+      assert.is_falsy(other._hub.trapping)
+      how = select(2, other:run { signals = false, idle = 0.05 })
+      bus:stop()
+    end))
+    bus:run { timeout = 10 }
+    assert.is_truthy(raised:find("trapped by another bus", 1, true))
+    assert.are.equal("idle", how)
+    other:close()
+  end)
+
   it("ends with the bus when a handler closes it", function()
     local other = eventbus.assert(eventbus.connect { url = url, log = quiet })
     local q = queue()
@@ -136,6 +154,17 @@ describe("bus:run", function()
 end)
 
 describe("bus:poll", function()
+  it("begins no other event once a handler has closed the bus", function()
+    local other = eventbus.assert(eventbus.connect { url = url, log = quiet })
+    local q = queue()
+    publish(q, 3)
+    eventbus.assert(other:subscribe(q, function() other:close() end))
+    wait_until(function() return shared:queue(vhost, q).messages_ready == 0 end, 5, "all are delivered")
+    assert.are.equal(1, other:poll(5))
+    assert.is_true(other:stats().closed)
+    settled(q, 2)
+  end)
+
   it("handles what is there, and no more than asked", function()
     local q, count = queue(), 0
     publish(q, 5)

@@ -17,7 +17,8 @@ enum {
   READ_SIZE = 64 * 1024,
   READ_BUDGET = 512 * 1024,  /* bytes a turn of the loop reads at most */
   OUT_KEEP = 1024 * 1024,    /* a larger idle buffer is given back */
-  DOZE_MS = 1
+  DOZE_MS = 1,
+  EXIT_MS = 3000             /* for what is under way when the process exits */
 };
 
 typedef enum link_state {
@@ -56,7 +57,8 @@ struct eb_io {
   uint8_t read_buffer[READ_SIZE];
 };
 
-/* Every thread is joined before the process ends, also when it ends by exit():
+/* What was published and not confirmed when the process exits gets a moment, and
+** every thread is joined before the process ends, also when it ends by exit():
 ** OpenSSL's exit handler frees what the threads use. Handlers run in reverse
 ** order of registration, so ours must come after OpenSSL's, which eb_tls_new
 ** has registered. Hence twice: for the first thread, for the first with TLS. */
@@ -76,8 +78,9 @@ static void stop_all (void) {
   bool ours = all_owner == getpid();
   eb_io *first = ours ? all : NULL;
   pthread_mutex_unlock(&all_lock);
+  eb_ms deadline = eb_ms_after(eb_clock_now(), EXIT_MS);
   for (eb_io *io = first; io != NULL; io = io->next)
-    eb_outbox_abandon(&io->outbox);
+    eb_outbox_stop(&io->outbox, deadline);
   for (eb_io *io = first; io != NULL; io = io->next) join(io);
 }
 

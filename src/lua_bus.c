@@ -9,7 +9,7 @@
 #include "lua_error.h"
 #include "lua_table.h"
 
-enum { ANSWER = 1, DELIVERY = 2, NOTICE = 3 };
+enum { ANSWER = 1, DELIVERY = 2, NOTICE = 3, FORGOTTEN_MS = 3000 };
 
 static const double LONGEST_S = 1e9;
 
@@ -93,7 +93,7 @@ static void read_options (lua_State *L, open_options *o) {
   lua_getfield(L, 1, "verify");
   o->verify = lua_isnil(L, -1) ? -1 : lua_toboolean(L, -1);
   lua_pop(L, 1);
-  o->heartbeat_s = (long)number_field(L, "heartbeat", -1);
+  o->heartbeat_s = (long)ceil(fmin(number_field(L, "heartbeat", -1), 65535));
   double timeout = number_field(L, "connection_timeout", -1);
   o->timeout_ms = timeout < 0 ? -1 : (int64_t)(fmin(timeout, LONGEST_S) * 1000);
   o->config.outbox_count = (size_t)number_field(L, "outbox", 10000);
@@ -221,9 +221,10 @@ static int lbus_close (lua_State *L) {
   return 1;
 }
 
-/* A bus that was forgotten: what is under way gets a moment, no more. */
+/* A bus that was forgotten, or a program that ends without closing: what was
+** published still gets its confirm, for a while. */
 static int lbus_gc (lua_State *L) {
-  close_bus(lua_bus_check(L, 1), 0);
+  close_bus(lua_bus_check(L, 1), FORGOTTEN_MS);
   return 0;
 }
 

@@ -15,7 +15,7 @@ local bus = {}
 
 local merged = sender.merged
 
-local CLOSE_TIMEOUT = 10
+local CLOSE_TIMEOUT = 3
 
 ---@class eventbus.Bus
 local Bus = {}
@@ -146,6 +146,7 @@ end
 function Bus:poll(timeout, most)
   local seconds, expected = units.duration(timeout or 0)
   if not seconds then error("bus:poll: expected " .. expected, 2) end
+  if most ~= nil then options.argument(most, "number", "bus:poll", "the most events", 3) end
   local handled, err = runner.poll(self._hub, seconds, most or 256, 3)
   return handled, err
 end

@@ -191,7 +191,7 @@ local function settle_unreadable(self, delivery, err)
   counts.oversized = counts.oversized + 1
   local fields = { queue = self.queue, id = delivery:message_id(), bytes = delivery:size() }
   local known = self._hub.queues[self.queue]
-  if (known and known.dead_letter) or not self._dead_letter then
+  if known and known.dead_letter then
     -- There is no body to copy; the broker has it, and dead-letters it itself.
     self._hub.log("error", "an event over max_body was rejected, to the broker's dead letters", fields)
     return delivery:reject(false)
@@ -217,6 +217,7 @@ function Consumer:handle(delivery)
   end
   local ctx = setmetatable({ event = event, subscription = self, _delivery = delivery }, Context)
   local ok, a, b = invoke(handler, event, ctx)
+  ctx._ended = true
   if ok and a ~= false and (a ~= nil or b == nil) and not is_outcome(a) then
     local counts = self._counts
     counts.handled = counts.handled + 1
@@ -333,7 +334,8 @@ end
 
 local function check_names(self)
   local longest = #self.queue
-  for _, ms in ipairs(self._policy:delays()) do longest = math.max(longest, #retry.queue_name(self.queue, ms)) end
+  -- Not only the policy's: a handler may ask for any delay.
+  if self._policy.count > 0 then longest = #retry.queue_name(self.queue, retry.LONGEST_MS) end
   if self._dead_letter then longest = math.max(longest, #self._dead_letter.exchange + #self.queue + 1) end
   if longest <= 255 then return true end
   return nil, Error.new("invalid", ("the queue's name has %d bytes; with the endings of its retry and dead-letter queues " ..

@@ -66,7 +66,6 @@ local function carried(self, opts)
   return result
 end
 
--- Read early: the delivery may be settled when a handler's leftovers publish.
 function fields._traceparent(self) return self._delivery:header("traceparent") or false end
 
 --- Publishes what follows from this event; it carries tenant, correlation and causation on. Waits for the confirm.
@@ -95,7 +94,8 @@ function Context.__index(self, key)
   local method = methods[key]
   if method then return method end
   local read = fields[key]
-  if not read then return nil end
+  -- Once the handler has ended the delivery may be settled: what was not read by then is gone.
+  if not read or rawget(self, "_ended") then return nil end
   local value = read(self)
   rawset(self, key, value)
   return value

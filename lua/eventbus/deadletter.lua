@@ -38,6 +38,11 @@ local OF_BROKER = {
   ["x-last-death-reason"] = true, ["x-delivery-count"] = true, ["x-acquired-count"] = true, CC = true, BCC = true,
 }
 
+-- Anyone can send any header: none of ours is as long as a frame.
+local function text_of(header)
+  return type(header) == "string" and #header <= 255 and header or nil
+end
+
 local is_ours = {}
 for _, name in pairs(OURS) do is_ours[name] = true end
 
@@ -55,10 +60,6 @@ end
 function deadletter.time(wall)
   local whole = math.floor(wall)
   return ("%s.%03dZ"):format(os.date("!%Y-%m-%dT%H:%M:%S", whole), math.floor((wall - whole) * 1000))
-end
-
-local function text_of(header)
-  return type(header) == "string" and header or nil
 end
 
 --- Where a message first came from: what a copy of ours remembers, or else what the delivery says.
@@ -94,7 +95,7 @@ function deadletter.annotate(properties, headers, note, lean)
   local limits = lean and LEAN_LIMITS or LIMITS
   local out, dropped = {}, 0
   for name, value in pairs(headers) do
-    if is_ours[name] or (lean and not ESSENTIAL[name]) then
+    if is_ours[name] or (lean and not (ESSENTIAL[name] and text_of(value))) then
       if not is_ours[name] then dropped = dropped + 1 end
     elseif not OF_BROKER[name] then
       out[name] = value
@@ -112,7 +113,7 @@ function deadletter.annotate(properties, headers, note, lean)
   out[OURS.first_failure] = text_of(headers[OURS.first_failure]) or note.now
   out[OURS.last_failure] = note.now
   if not lean then out[OURS.cc] = headers.CC or headers[OURS.cc] end
-  out[OURS.expiration] = properties.expiration or headers[OURS.expiration]
+  out[OURS.expiration] = properties.expiration or text_of(headers[OURS.expiration])
   if lean and dropped > 0 then out[OURS.dropped] = dropped end
 
   local copy = {}

@@ -37,7 +37,8 @@ function handover.start(consumer, delivery, destination, note, done)
   local self = setmetatable({
     _hub = hub, consumer = consumer, delivery = delivery, destination = destination, note = note, on_done = done,
     body = delivery:body(), properties = delivery:properties(), headers = delivery:headers(),
-    epoch = hub.epoch, losses = consumer._losses, tries = 0, step = destination.declared and #destination.steps + 1 or 1, lean = false,
+    epoch = hub.epoch, losses = consumer._losses, tries = 0, lean = false,
+    step = destination.declared and #destination.steps + 1 or 1,
   }, Handover)
   hub.handovers[self] = true
   hub.handover_count = hub.handover_count + 1

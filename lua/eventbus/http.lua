@@ -96,7 +96,7 @@ function http.request(method, url, body, options)
   options = options or {}
   local timeout = options.timeout or TIMEOUT
   local text = body ~= nil and assert(json.encode(body, { sort_keys = true })) or ""
-  local authority = url:match("^https?://([^/?#]+)") or error("not an http or https URL: " .. url, 2)
+  local authority = url:match("^https?://([^/?#]+)") or error("http.request: the URL must begin with http:// or https://", 2)
   local headers = { ["content-type"] = "application/json", ["content-length"] = tostring(#text),
     host = (authority:gsub("^.*@", "")) }
   for name, value in pairs(options.headers or {}) do headers[name:lower()] = value end

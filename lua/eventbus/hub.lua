@@ -43,6 +43,8 @@ end
 function hub.open(config)
   local bus, err = core.open(config.core)
   if not bus then return nil, err end
+  -- They may hold a password, and a dump of a bus would show it.
+  config.url, config.core = nil, nil
   local self = setmetatable({
     core = bus,
     config = config,
@@ -118,7 +120,15 @@ end
 
 local function tell(self, notice)
   local consumer = notice.consumer and self.consumers[notice.consumer]
-  self.log(LEVEL[notice.event] or "info", SAYS[notice.event] or notice.event, {
+  local level = LEVEL[notice.event] or "info"
+  -- Whoever was told of the trouble is told of its end.
+  if notice.event == "up" or notice.event == "resubscribed" then
+    level = self.troubled and "warning" or "info"
+    self.troubled = nil
+  elseif level ~= "info" and level ~= "debug" then
+    self.troubled = true
+  end
+  self.log(level, SAYS[notice.event] or notice.event, {
     connection = notice.connection, queue = consumer and consumer.queue,
     error = notice.err and tostring(notice.err),
   })
@@ -212,11 +222,16 @@ local function signalled(self)
   return self.stop_now
 end
 
+--- Raises in a function for log or on_notice: before anything is begun whose end nobody would see.
+function Hub:check_may_wait()
+  if self.telling then error("eventbus: a function for log or on_notice must not wait", 0) end
+end
+
 --- One step of any wait: what is there, what is due, or else a rest. False once the deadline has passed.
 ---@param deadline number
 ---@return boolean
 function Hub:turn(deadline)
-  if self.telling then error("eventbus: a function for log or on_notice must not wait", 0) end
+  self:check_may_wait()
   local any = self:pump()
   local t = now()
   local at = self.timers:next()
@@ -253,6 +268,7 @@ end
 
 -- Hands an operation to the core; while the outbox is full, waits for room.
 local function submit(self, waiter, deadline, method, ...)
+  self:check_may_wait()
   while true do
     local id, err = method(self.core, ...)
     if id then

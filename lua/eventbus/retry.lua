@@ -12,6 +12,7 @@ local retry = {}
 local JITTER_STEPS = 3       -- beside no jitter at all
 local MOST_DELAYS = 100      -- delay queues of one subscription
 local LONGEST = 28 * 86400
+retry.LONGEST_MS = LONGEST * 1000
 
 -- Up to `limit` seconds a delay is rounded up to a multiple of `step`.
 local SCALE = {

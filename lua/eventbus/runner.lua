@@ -10,13 +10,15 @@ local units = require "eventbus.units"
 local runner = {}
 
 local DELIVERY, now = core.DELIVERY, core.now
+-- With the 3 s that bus:close may take, less than the 10 s that Docker waits before it kills.
+local STOP_TIMEOUT = 6
 local HOUSEKEEPING = 64   -- deliveries between two looks at timers and limits, when they come without a pause
 
 ---@class eventbus.RunOptions
 ---@field signals boolean|nil            stop on SIGTERM and SIGINT (default true); a second one stops now
 ---@field timeout number|string|nil      stop after this time
 ---@field idle number|string|nil         stop when nothing came for this time
----@field stop_timeout number|string|nil how long the end may take; default 30 s
+---@field stop_timeout number|string|nil how long the end may take; default 6 s
 local RUN = { signals = options.boolean, timeout = units.duration, idle = units.duration, stop_timeout = units.duration }
 
 local function dispatch(hub, id, delivery)
@@ -120,19 +122,42 @@ function runner.run(hub, opts, level)
   local given = options.check(RUN, opts, "bus:run", level)
   if hub.running then error("bus:run: it is running already, this is one of its handlers", level) end
   if hub.closed then return nil, hub:closed_error() end
+  if next(hub.consumers) == nil then
+    hub.log("warning", "bus:run: nothing is subscribed (it ends all subscriptions when it ends: subscribe before each)")
+  end
   local t = now()
   local limits = { deadline = given.timeout and t + given.timeout or math.huge, idle = given.idle, last_event = t }
+  if given.signals ~= false then core.trap(hub.core) end
   hub.trapping = given.signals ~= false
-  if hub.trapping then core.trap(hub.core) end
   hub.running, hub.stopping, hub.stop_now = true, false, false
-  local why = loop(hub, limits)
+  local ok, why = pcall(loop, hub, limits)
   local err = hub.failure.control
-  runner.drain(hub, now() + (given.stop_timeout or 30))
+  if ok then runner.drain(hub, now() + (given.stop_timeout or STOP_TIMEOUT)) end
   if hub.trapping then core.untrap() end
   hub.running, hub.stopping, hub.trapping, hub.stop_now = false, false, false, false
+  -- Handlers cannot raise through; a debug hook, a signal handler of the host, or want of memory can.
+  if not ok then error(why, 0) end
   if hub.close_wanted then runner.close(hub, hub.close_wanted) end
   if why == "failed" then return nil, err end
   return true, why
+end
+
+local function handle_some(hub, deadline, at_once, most)
+  local handled = 0
+  while handled < most and not hub.close_wanted do
+    local delivery, id = hub:shift()
+    if delivery then
+      dispatch(hub, id, delivery)
+      handled = handled + 1
+    elseif not hub:pump() then
+      hub.timers:run(now())
+      if handled > 0 or hub.failure.control or now() >= deadline then break end
+      hub:rest(deadline)
+    elseif hub.first > hub.last and at_once then
+      break
+    end
+  end
+  return handled
 end
 
 --- Handles what is there, at most `most` events; waits up to `timeout` for the first. How many were handled, or nil, err.
@@ -143,22 +168,10 @@ end
 function runner.poll(hub, timeout, most, level)
   if hub.running then error("bus:poll: not inside a handler", level) end
   if hub.closed then return nil, hub:closed_error() end
-  local deadline, handled = now() + timeout, 0
   hub.running = true
-  while handled < most do
-    local delivery, id = hub:shift()
-    if delivery then
-      dispatch(hub, id, delivery)
-      handled = handled + 1
-    elseif not hub:pump() then
-      hub.timers:run(now())
-      if handled > 0 or hub.failure.control or now() >= deadline then break end
-      hub:rest(deadline)
-    elseif hub.first > hub.last and timeout == 0 then
-      break
-    end
-  end
+  local ok, handled = pcall(handle_some, hub, now() + timeout, timeout == 0, most)
   hub.running = false
+  if not ok then error(handled, 0) end
   if hub.close_wanted then runner.close(hub, hub.close_wanted) end
   if handled == 0 and hub.failure.control then return nil, hub.failure.control end
   return handled
@@ -175,6 +188,7 @@ function runner.close(hub, seconds)
     hub.close_wanted, hub.stopping = seconds, true
     return true
   end
+  hub:check_may_wait()
   hub.close_wanted = nil
   local deadline = now() + seconds
   runner.drain(hub, deadline)
