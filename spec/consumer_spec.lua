@@ -433,3 +433,15 @@ describe("a server's cancel", function()
     sub:cancel()
   end)
 end)
+
+describe("a subscription whose cancel was lost", function()
+  it("is cancelled again, and does not pull its queue round for ever", function()
+    local q, seen = queue(), 0
+    local sub = eventbus.assert(bus:subscribe(q, function() seen = seen + 1 end))
+    bus._hub.consumers[sub.id] = nil  -- as after a cancel that found the outbox full
+    publish(q, "x")
+    pump(function() return shared:queue(vhost, q).consumers == 0 end, "the broker knows of no consumer")
+    pump(function() return messages(q) == 1 end, "the event is back")
+    assert.are.equal(0, seen)
+  end)
+end)

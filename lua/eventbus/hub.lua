@@ -51,6 +51,7 @@ function hub.open(config)
     pid = core.pid(),
     loop = require "eventbus.loop.blocking",
     waiting = {},            -- id of an operation → its waiter
+    cancelled = {},          -- id of a subscription that ended and still got something → when to cancel it again
     early = {},              -- id → an answer that was taken before its waiter was known: see Hub:expect
     consumers = {},          -- id of a subscription → consumer
     queues = {},             -- name → normalised topology, of what was declared here
@@ -372,6 +373,17 @@ function Hub:unsubscribe(list, deadline)
     if not self:await(call, deadline) then self.waiting[call.id] = nobody end
   end
   for _, consumer in ipairs(list) do self.consumers[consumer.id] = nil end
+end
+
+--- A delivery came for a subscription that has ended: its cancel is still on its way, or was never sent because the outbox
+-- was full. It is asked for again, once a second at most, so that the broker does not go on delivering for ever.
+---@param id integer  of the consumer
+function Hub:cancel_again(id)
+  local t = now()
+  if (self.cancelled[id] or 0) > t then return end
+  self.cancelled[id] = t + 1
+  local op = self.core:cancel(id, self.config.timeout)
+  if op then self:expect(op, nobody) end
 end
 
 --- Hands a publish over whose answer goes to `waiter`; true, or nil, err. Never waits.

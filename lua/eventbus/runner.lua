@@ -27,6 +27,7 @@ local function dispatch(hub, id, delivery)
     consumer:handle(delivery)
   else
     delivery:reject(true)
+    hub:cancel_again(id)
   end
 end
 
