@@ -15,7 +15,8 @@ void eb_buffer_fini (eb_buffer *b) {
   eb_buffer_init(b);
 }
 
-uint8_t *eb_buffer_reserve (eb_buffer *b, size_t n) {
+/* The slow way of a reserve: there is no room yet. */
+uint8_t *eb_buffer_grow (eb_buffer *b, size_t n) {
   if (b->cap - b->tail >= n) return b->data + b->tail;
   size_t size = eb_buffer_size(b);
   if (n > SIZE_MAX / 2 - size) return NULL;
@@ -36,27 +37,6 @@ uint8_t *eb_buffer_reserve (eb_buffer *b, size_t n) {
   b->tail = size;
   b->cap = cap;
   return b->data + b->tail;
-}
-
-void eb_buffer_commit (eb_buffer *b, size_t n) {
-  b->tail += n;
-}
-
-bool eb_buffer_append (eb_buffer *b, const void *p, size_t n) {
-  if (n == 0) return true;
-  uint8_t *to = eb_buffer_reserve(b, n);
-  if (to == NULL) return false;
-  memcpy(to, p, n);
-  b->tail += n;
-  return true;
-}
-
-bool eb_buffer_putc (eb_buffer *b, int c) {
-  uint8_t *to = eb_buffer_reserve(b, 1);
-  if (to == NULL) return false;
-  *to = (uint8_t)c;
-  b->tail++;
-  return true;
 }
 
 void eb_buffer_consume (eb_buffer *b, size_t n) {

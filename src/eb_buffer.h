@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct eb_buffer {
   uint8_t *data;  /* the allocation; live bytes are data[head .. tail) */
@@ -21,15 +22,35 @@ typedef struct eb_buffer {
 void eb_buffer_init (eb_buffer *b);
 void eb_buffer_fini (eb_buffer *b);
 
+uint8_t *eb_buffer_grow (eb_buffer *b, size_t n);
+
 /* Room for n more bytes at the end; NULL when memory is out. The pointer
-** is good until the next call that grows. */
-uint8_t *eb_buffer_reserve (eb_buffer *b, size_t n);
+** is good until the next call that grows. Inline, as are the next three: JSON is
+** written a byte and a word at a time. */
+static inline uint8_t *eb_buffer_reserve (eb_buffer *b, size_t n) {
+  return b->cap - b->tail >= n && b->data != NULL ? b->data + b->tail
+                                                  : eb_buffer_grow(b, n);
+}
 
 /* Bytes written behind a reserve become live. */
-void eb_buffer_commit (eb_buffer *b, size_t n);
+static inline void eb_buffer_commit (eb_buffer *b, size_t n) { b->tail += n; }
 
-bool eb_buffer_append (eb_buffer *b, const void *p, size_t n);
-bool eb_buffer_putc (eb_buffer *b, int c);
+static inline bool eb_buffer_append (eb_buffer *b, const void *p, size_t n) {
+  if (n == 0) return true;
+  uint8_t *to = eb_buffer_reserve(b, n);
+  if (to == NULL) return false;
+  memcpy(to, p, n);
+  b->tail += n;
+  return true;
+}
+
+static inline bool eb_buffer_putc (eb_buffer *b, int c) {
+  uint8_t *to = eb_buffer_reserve(b, 1);
+  if (to == NULL) return false;
+  *to = (uint8_t)c;
+  b->tail++;
+  return true;
+}
 
 /* The first live byte, and how many are live. */
 static inline const uint8_t *eb_buffer_bytes (const eb_buffer *b) {
