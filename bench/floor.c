@@ -2,8 +2,8 @@
  *
  *   floor publish|consume URL N [QUEUE]
  *
- * publish: N persistent messages of one fixed order.created envelope, confirmed, at most 1000 outstanding.
- * consume: N deliveries, prefetch 200, each acked by itself.
+ * publish: N persistent order.created envelopes, each built, confirmed, at most 1000 outstanding.
+ * consume: N deliveries, prefetch 200, one field summed, each acked by itself.
  * The durable queue (default bench.floor) is declared here; publish empties it first.
  * Prints one JSON line; the CPU is this process's alone (getrusage), so it compares clients and not brokers.
  */
@@ -31,11 +31,48 @@
 
 enum { CHANNEL = 1, WINDOW = 1000, PREFETCH = 200, WAIT_SECONDS = 30 };
 
-static const char ENVELOPE[] =
-    "{\"id\":\"evt_018e6f2a-7c1b-7d3e-9a4f-5b6c7d8e9f01\",\"type\":\"order.created\",\"source\":\"oms-service\","
-    "\"timestamp\":\"2024-01-15T10:30:00.000Z\",\"tenant_id\":\"tenant_abc\",\"data\":{\"order_id\":\"order_xyz\","
-    "\"order_number\":\"ORD-2024-001\",\"customer_id\":\"cust_123\",\"total\":1000.5,\"currency\":\"UAH\","
-    "\"status\":\"pending\"}}";
+/* The message of bench/client.lua: order.created of the platform, a new id and time each, built as C programs build it. */
+typedef struct message {
+  char id[64];
+  char body[512];
+  int size;
+  uint64_t seconds;
+} message;
+
+static uint64_t random64(void) {
+  static uint64_t x = 88172645463325252u;
+  x ^= x << 13;
+  x ^= x >> 7;
+  return x ^= x << 17;
+}
+
+static void build(message *m, uint64_t i) {
+  struct timespec now;
+  struct tm utc;
+  clock_gettime(CLOCK_REALTIME, &now);
+  gmtime_r(&now.tv_sec, &utc);
+  uint64_t a = random64(), b = random64();
+  m->seconds = (uint64_t)now.tv_sec;
+  snprintf(m->id, sizeof m->id, "evt_%08x-%04x-7%03x-%04x-%012llx", (unsigned)(a >> 32), (unsigned)(a >> 16) & 0xffff,
+           (unsigned)a & 0xfff, (unsigned)(b >> 48), (unsigned long long)(b & 0xffffffffffff));
+  m->size = snprintf(m->body, sizeof m->body,
+                     "{\"id\":\"%s\",\"type\":\"order.created\",\"source\":\"oms-service\","
+                     "\"timestamp\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"tenant_id\":\"tenant_abc\","
+                     "\"data\":{\"order_id\":\"order_xyz\",\"order_number\":\"ORD-2024-001\",\"customer_id\":\"cust_123\","
+                     "\"items\":[{\"product_id\":\"prod_456\",\"sku\":\"SKU001\",\"quantity\":%llu,\"price\":%.1f}],"
+                     "\"total\":%.1f,\"currency\":\"UAH\",\"status\":\"pending\"}}",
+                     m->id, utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
+                     now.tv_nsec / 1000000, (unsigned long long)(i % 5 + 1), 500.0, 1000.0);
+}
+
+/* The field that is summed; a C program that wants one field looks for it. */
+static double total_of(amqp_bytes_t body) {
+  static const char name[] = "\"total\":";
+  const char *p = body.bytes, *end = p + body.len;
+  for (; p + sizeof name < end; p++)
+    if (memcmp(p, name, sizeof name - 1) == 0) return strtod(p + sizeof name - 1, NULL);
+  return 0;
+}
 
 static void fail(const char *format, ...) {
   va_list args;
@@ -97,15 +134,28 @@ static void publish(amqp_connection_state_t connection, const char *queue, uint6
   if (settled == NULL) fail("out of memory");
   amqp_basic_properties_t properties;
   memset(&properties, 0, sizeof properties);
-  properties._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG;
+  properties._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG |
+                      AMQP_BASIC_TYPE_FLAG | AMQP_BASIC_APP_ID_FLAG | AMQP_BASIC_TIMESTAMP_FLAG | AMQP_BASIC_HEADERS_FLAG;
   properties.content_type = amqp_cstring_bytes("application/json");
+  properties.type = amqp_cstring_bytes("order.created");
+  properties.app_id = amqp_cstring_bytes("oms-service");
   properties.delivery_mode = AMQP_DELIVERY_PERSISTENT;
-  amqp_bytes_t body = {sizeof ENVELOPE - 1, (void *)(uintptr_t)ENVELOPE};
+  amqp_table_entry_t tenant;
+  tenant.key = amqp_cstring_bytes("tenant_id");
+  tenant.value.kind = AMQP_FIELD_KIND_UTF8;
+  tenant.value.value.bytes = amqp_cstring_bytes("tenant_abc");
+  properties.headers.num_entries = 1;
+  properties.headers.entries = &tenant;
+  message m;
   amqp_bytes_t key = amqp_cstring_bytes(queue);
 
   uint64_t sent = 0, confirmed = 0, contiguous = 0;
   while (confirmed < events) {
     while (sent < events && sent - confirmed < WINDOW) {
+      build(&m, sent);
+      properties.message_id = amqp_cstring_bytes(m.id);
+      properties.timestamp = m.seconds;
+      amqp_bytes_t body = {(size_t)m.size, m.body};
       check_status(amqp_basic_publish(connection, CHANNEL, amqp_empty_bytes, key, 0, 0, &properties, body), "publish");
       sent++;
     }
@@ -131,14 +181,17 @@ static void consume(amqp_connection_state_t connection, const char *queue, uint6
   check_reply(amqp_get_rpc_reply(connection), "basic.qos");
   amqp_basic_consume(connection, CHANNEL, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
   check_reply(amqp_get_rpc_reply(connection), "basic.consume");
+  double total = 0;
   for (uint64_t taken = 0; taken < events; taken++) {
     struct timeval deadline = {WAIT_SECONDS, 0};
     amqp_envelope_t envelope;
     amqp_maybe_release_buffers(connection);
     check_reply(amqp_consume_message(connection, &envelope, &deadline, 0), "waiting for a delivery");
+    total += total_of(envelope.message.body);
     check_status(amqp_basic_ack(connection, CHANNEL, envelope.delivery_tag, 0), "ack");
     amqp_destroy_envelope(&envelope);
   }
+  if (total != 1000.0 * (double)events) fail("the totals do not add up");
 }
 
 int main(int argc, char **argv) {
@@ -167,8 +220,8 @@ int main(int argc, char **argv) {
   }
   wall = wall_seconds() - wall;
   cpu = cpu_seconds() - cpu;
-  printf("{\"job\":\"%s\",\"events\":%llu,\"bytes\":%zu,\"seconds\":%.3f,\"cpu_us_per_event\":%.3f,\"events_per_s\":%.0f}\n",
-         argv[1], (unsigned long long)events, sizeof ENVELOPE - 1, wall, cpu * 1e6 / (double)events,
+  printf("{\"job\":\"%s\",\"events\":%llu,\"seconds\":%.3f,\"cpu_us_per_event\":%.3f,\"events_per_s\":%.0f}\n",
+         argv[1], (unsigned long long)events, wall, cpu * 1e6 / (double)events,
          (double)events / wall);
 
   amqp_connection_close(connection, AMQP_REPLY_SUCCESS);

@@ -202,7 +202,7 @@ describe("telegram_bot", function()
   end)
 
   it("speaks HTTPS, to a certificate it can trust only", function()
-    if not pcall(require, "ssl") then return pending("lua-sec is not installed") end
+    assert(pcall(require, "ssl"), "lua-sec is missing; type: make deps")
     local tls = node.tls_dir
     local api = start_peer { { status = 200 }, tls = { certificate = tls .. "/server.pem", key = tls .. "/server.key" } }
     local distrusting = start("telegram_bot", { TELEGRAM_API = api.url, SSL_CERT_FILE = tls .. "/other-ca.pem" })
