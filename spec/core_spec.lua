@@ -85,3 +85,19 @@ describe("a delivery or bus", function()
     bus:close(0)
   end)
 end)
+
+describe("core.url", function()
+  it("takes a URL apart, and its display has no password", function()
+    local parts = assert(core.url "amqps://me:s%40crt@[::1],b:99/v%2Fh?verify=verify_none&cacertfile=ca.pem")
+    assert.are.same({ tls = true, hosts = { { name = "::1", port = 5671 }, { name = "b", port = 99 } }, user = "me",
+      password = "s@crt", vhost = "v/h", verify = false, cacertfile = "ca.pem",
+      display = "amqps://me@[::1]:5671,b:99/v%2Fh" }, parts)
+  end)
+
+  it("answers 'invalid' for what is none, without the password", function()
+    local parts, err = core.url "amqp://me:secret@host:port"
+    assert.is_nil(parts)
+    assert.are.equal("invalid", err.code)
+    assert.is_nil(err.message:find("secret", 1, true))
+  end)
+end)

@@ -79,7 +79,8 @@ static const luaL_Reg functions[] = {
     {"wall", core_wall},            {"pid", core_pid},
     {"hostname", core_hostname},    {"error", core_error},
     {"trap", lua_signal_trap},      {"untrap", lua_signal_untrap},
-    {"trapped", lua_signal_trapped}, {NULL, NULL}};
+    {"trapped", lua_signal_trapped}, {"url", lua_url_parse},
+    {NULL, NULL}};
 
 int luaopen_eventbus_core (lua_State *L) {
   lua_bus_register(L);

@@ -8,4 +8,7 @@
 int lua_json_open (lua_State *L);
 int lua_envelope_open (lua_State *L);
 
+/* A function of eventbus.core itself; see lua_url.c. */
+int lua_url_parse (lua_State *L);
+
 #endif

@@ -1,0 +1,95 @@
+--- The command `eventbus`: it reads the command line and hands over to one module per command.
+--
+-- A command is a module eventbus.cli.command.NAME: { summary =, define = function(parser), run = function(args, cli) }.
+-- `define` adds options to an argparse parser and must load nothing heavy; `run` does the work and returns an exit code,
+-- nil for done. It writes through `cli.out` and `cli.err` (eventbus.cli.terminal), ends early with eventbus.cli.exit, and
+-- raises the library's errors as they are. Groups (topology, dlq, broker) define their own sub-commands; `args.action`
+-- then names the one chosen.
+
+local exit = require "eventbus.cli.exit"
+local terminal = require "eventbus.cli.terminal"
+
+local cli = {}
+
+-- In the order of the help.
+cli.COMMANDS = {
+  "run", "exec", "new", "publish", "tail", "events", "topology", "dlq", "monitor", "check", "doctor", "broker", "completion",
+}
+
+local DESCRIPTION = [[
+Reliable events on RabbitMQ: run consumers, publish and watch events, keep topology and dead letters in order.]]
+
+local EPILOG = [[
+The broker is $RABBITMQ_URL (amqp://guest:guest@localhost:5672 unless set); --url beats it. Retries and dead letters follow
+RABBITMQ_PREFETCH, RABBITMQ_RETRY_COUNT, RABBITMQ_RETRY_DELAY and RABBITMQ_DLQ_TTL.
+Exit codes: 0 done, 1 not done or something found, 2 wrong command line, 3 broker out of reach, 130 interrupted.]]
+
+local function load_command(name)
+  return require("eventbus.cli.command." .. name)
+end
+
+--- The parser of the whole command line: help, completion and the man page come from it too.
+---@return table
+function cli.parser()
+  local argparse = require "argparse"
+  local parser = argparse("eventbus", DESCRIPTION, EPILOG)
+  parser:require_command(true):command_target("command"):help_max_width(100)
+  parser:flag("-V --version", "Print the version."):action(function()
+    io.stdout:write(require("eventbus")._VERSION, "\n")
+    os.exit(exit.OK, true)
+  end)
+  for _, name in ipairs(cli.COMMANDS) do
+    local there, command = pcall(load_command, name)
+    if not there and not tostring(command):find("not found", 1, true) then error(command, 0) end
+    if there then
+    local sub = parser:command(name, command.summary):summary(command.summary)
+    command.define(sub)
+    end
+  end
+  function parser.error(at, message) exit.misuse(message, at:get_usage()) end
+  return parser
+end
+
+local function tell(err, failure)
+  err:line("eventbus: ", failure.message)
+  if failure.hint then err:line("  ", (failure.hint:gsub("\n", "\n  "))) end
+end
+
+-- What was raised, with where, if it is none of ours.
+local function traced(value)
+  if type(value) == "table" then return value end
+  return { bug = debug.traceback(tostring(value), 2) }
+end
+
+local function report(err, raised)
+  if exit.is_failure(raised) then
+    tell(err, raised)
+    return raised.code
+  end
+  if type(raised) == "table" and raised.code and raised.message then
+    local failure = exit.of_error(raised)
+    tell(err, failure)
+    return failure.code
+  end
+  local text = type(raised) == "table" and raised.bug or tostring(raised)
+  if text:find("interrupted!", 1, true) then return exit.INTERRUPTED end
+  err:line("eventbus: this should not have happened, please report it:\n", text)
+  return exit.BUG
+end
+
+--- Runs a command line; its exit code.
+---@param argv string[]
+---@return integer
+function cli.main(argv)
+  local self = { out = terminal.new(io.stdout, 1), err = terminal.new(io.stderr, 2) }
+  local ok, result = xpcall(function()
+    local args = cli.parser():parse(argv)
+    local code = load_command(args.command).run(args, self)
+    self.out:flush()
+    return code
+  end, traced)
+  if ok then return result or exit.OK end
+  return report(self.err, result)
+end
+
+return cli

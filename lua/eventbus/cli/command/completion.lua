@@ -1,0 +1,18 @@
+--- eventbus completion: the completion script of a shell, on stdout.
+
+local completion = { summary = "Print a shell's completion script." }
+
+function completion.define(parser)
+  parser:argument("shell", "bash, zsh or fish"):choices { "bash", "zsh", "fish" }
+  parser:epilog([[
+bash: eventbus completion bash > ~/.local/share/bash-completion/completions/eventbus
+zsh:  eventbus completion zsh > a folder of $fpath, as _eventbus
+fish: eventbus completion fish > ~/.config/fish/completions/eventbus.fish]])
+end
+
+function completion.run(args, cli)
+  local parser = require("eventbus.cli").parser()
+  cli.out:write(parser["get_" .. args.shell .. "_complete"](parser))
+end
+
+return completion

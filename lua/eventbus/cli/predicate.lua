@@ -1,0 +1,62 @@
+--- A predicate: a Lua expression of the user's that selects events, `data.total > 100 and headers.tenant_id == "a"`.
+-- It sees its names and Lua's pure functions, nothing of the system, and is ended after ten million steps.
+
+local exit = require "eventbus.cli.exit"
+
+local predicate = {}
+
+local STEPS = 1e7
+
+local PURE = {
+  string = string, math = math, table = table, tostring = tostring, tonumber = tonumber, pairs = pairs, ipairs = ipairs,
+  next = next, select = select, utf8 = rawget(_G, "utf8"),
+}
+
+---@class eventbus.cli.Predicate
+---@field text string
+local Predicate = {}
+Predicate.__index = Predicate
+
+-- The function of a text over an environment, on every Lua.
+local function load_with(text, name, env)
+  if rawget(_G, "setfenv") then
+    local chunk, err = loadstring(text, name)
+    return chunk and setfenv(chunk, env), err
+  end
+  return load(text, name, "t", env)
+end
+
+--- Compiles an expression; what is wrong with it ends the command, before anything is touched.
+---@param text string
+---@param option? string  "--where", for the message
+---@return eventbus.cli.Predicate
+function predicate.new(text, option)
+  local self = setmetatable({ text = text, names = {} }, Predicate)
+  local env = setmetatable({}, { __index = function(_, name)
+    local value = self.names[name]
+    if value ~= nil then return value end
+    return PURE[name]
+  end, __newindex = function(_, name) error("it must not assign to " .. tostring(name), 0) end })
+  local chunk, err = load_with("return (" .. text .. "\n)", "=expression", env)
+  if not chunk then
+    exit.misuse(("%s %q: %s"):format(option or "--where", text, (tostring(err):gsub("^expression:%d+: ", ""))),
+      'it is a Lua expression, for instance: type == "order.created" and data.total > 100')
+  end
+  self.chunk = chunk
+  return self
+end
+
+--- Does an event match? nil, message when the expression fails on it.
+---@param names table<string, any>  what it may name
+---@return boolean|nil, string|nil
+function Predicate:matches(names)
+  self.names = names
+  debug.sethook(function() error("it did not come to an end", 0) end, "", STEPS)
+  local ok, result = pcall(self.chunk)
+  debug.sethook()
+  self.names = {}
+  if ok then return result and true or false end
+  return nil, (tostring(result):gsub("^expression:%d+: ", ""))
+end
+
+return predicate

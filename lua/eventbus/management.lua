@@ -1,0 +1,109 @@
+--- RabbitMQ's management API over HTTP(S): what AMQP cannot tell. https://www.rabbitmq.com/docs/management#http-api
+-- Each call blocks for at most the timeout. Answers nil and an error of the library: 'connection' when nobody answers
+-- (the plug-in is not enabled, say), 'refused' for the user's rights, 'not_found', 'precondition_failed', 'invalid'.
+
+local Error = require "eventbus.error"
+local http = require "eventbus.http"
+
+local management = {}
+
+---@class eventbus.Management
+---@field vhost string    of the AMQP URL, for the calls that want one
+---@field display string  its address, without the password
+local Management = {}
+Management.__index = Management
+
+local function escape(text)
+  return (text:gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+management.escape = escape
+
+local function unescape(text)
+  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+local function base64(text)
+  return (require("mime").b64(text))
+end
+
+--- A client. `url` nil: the host, user and password of an AMQP URL's parts (eventbus.core.url), port 15672, or 15671
+-- under TLS. User and password in `url` count before those of the parts.
+---@param url string|nil  "http://user:password@host:15672"
+---@param parts table
+---@param options? { timeout: number }
+---@return eventbus.Management|nil, string|nil
+function management.new(url, parts, options)
+  local host = parts.hosts[1].name
+  if host:find(":", 1, true) then host = "[" .. host .. "]" end
+  url = url or (parts.tls and "https://%s:15671" or "http://%s:15672"):format(host)
+  local scheme, rest = url:match("^(https?)://(.+)$")
+  if not scheme then return nil, "the management URL must begin with http:// or https://" end
+  local userinfo, place = rest:match("^([^/]*)@(.*)$")
+  local user, password = parts.user or "guest", parts.password or "guest"
+  if userinfo then
+    local u, p = userinfo:match("^([^:]*):?(.*)$")
+    user, password = unescape(u), unescape(p)
+  end
+  local base = ("%s://%s"):format(scheme, (place or rest):gsub("/+$", ""))
+  return setmetatable({
+    vhost = parts.vhost, display = base, user = user, _base = base, _timeout = options and options.timeout or 10,
+    _authorization = "Basic " .. base64(user .. ":" .. password),
+  }, Management)
+end
+
+local CODE = { [401] = "refused", [403] = "refused", [404] = "not_found", [400] = "precondition_failed",
+  [405] = "not_found" }
+
+--- One request. `path` is what follows "/api", its parts escaped (`management.escape`).
+---@param method string
+---@param path string
+---@param body? any  sent as JSON
+---@return any result, eventbus.Error|nil  true when there is no content
+function Management:request(method, path, body)
+  local answer, problem = http.request(method, self._base .. "/api" .. path, body,
+    { timeout = self._timeout, headers = { authorization = self._authorization } })
+  if not answer then
+    return nil, Error.new("connection", "no answer from the management API at " .. self.display .. ": " .. problem)
+  end
+  if answer.status >= 200 and answer.status < 300 then
+    if answer.body == "" then return true end
+    if answer.json == nil then
+      return nil, Error.new("malformed", self.display .. " does not speak RabbitMQ's management API")
+    end
+    return answer.json
+  end
+  local said = type(answer.json) == "table" and (answer.json.reason or answer.json.error) or answer.body
+  local code = CODE[answer.status] or "connection"
+  if answer.status == 401 then
+    said = ('user "%s" is refused, or has no management tag'):format(self.user)
+  end
+  return nil, Error.new(code, ("%s /api%s: %s (%d)"):format(method, path, tostring(said), answer.status),
+    { status = answer.status })
+end
+
+---@return any, eventbus.Error|nil
+function Management:get(path) return self:request("GET", path) end
+
+--- The path of something in the virtual host: `api:path("queues", "search.products")`.
+---@param kind string
+---@return string
+function Management:path(kind, ...)
+  local parts = { "", kind, escape(self.vhost) }
+  for i = 1, select("#", ...) do parts[#parts + 1] = escape((select(i, ...))) end
+  return table.concat(parts, "/")
+end
+
+--- All queues of the virtual host.
+---@return table[]|nil, eventbus.Error|nil
+function Management:queues() return self:get(self:path("queues")) end
+---@return table[]|nil, eventbus.Error|nil
+function Management:exchanges() return self:get(self:path("exchanges")) end
+---@return table[]|nil, eventbus.Error|nil
+function Management:bindings() return self:get(self:path("bindings")) end
+---@return table[]|nil, eventbus.Error|nil
+function Management:policies() return self:get(self:path("policies")) end
+--- Version, node, listeners, totals.
+---@return table|nil, eventbus.Error|nil
+function Management:overview() return self:get("/overview") end
+
+return management

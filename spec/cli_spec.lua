@@ -1,0 +1,69 @@
+-- The command line itself: what every command shares.
+
+local predicate = require "eventbus.cli.predicate"
+local command = require "spec.support.command"
+
+describe("eventbus", function()
+  it("says what it can do, and its version", function()
+    local help = command.run { "--help" }
+    assert.are.equal(0, help.code)
+    assert.matches("RABBITMQ_URL", help.out, 1, true)
+    assert.are.equal("", help.err)
+    assert.are.equal(require("eventbus")._VERSION .. "\n", command.run({ "--version" }).out)
+  end)
+
+  it("ends with 2 and the usage on stderr when the command line is wrong", function()
+    local r = command.run { "completion", "fisch" }
+    assert.are.equal(2, r.code)
+    assert.are.equal("", r.out)
+    assert.matches("Usage: eventbus completion", r.err, 1, true)
+  end)
+
+  it("completes in bash, zsh and fish", function()
+    for _, shell in ipairs { "bash", "zsh", "fish" } do
+      local r = command.run { "completion", shell }
+      assert.are.equal(0, r.code)
+      assert.matches("completion", r.out, 1, true)
+    end
+  end)
+
+  it("says so when the disk is full", function()
+    local program = require "spec.support.program"
+    local path = program.folder() .. "/full.sh"
+    local file = assert(io.open(path, "w"))
+    file:write(program.lua(), " bin/eventbus completion bash >/dev/full 2>", path, ".err; echo $? >", path, ".code")
+    file:close()
+    os.execute(("LUA_PATH='%s' LUA_CPATH='%s' sh %s"):format(package.path, package.cpath, path))
+    assert.are.equal("1", io.open(path .. ".code"):read("*l"))
+    assert.matches("cannot write the output: No space left on device", io.open(path .. ".err"):read("*a"), 1, true)
+  end)
+end)
+
+describe("a predicate", function()
+  it("is a Lua expression over the names it is given", function()
+    local p = predicate.new 'data.total > 100 and headers.tenant:find("^a")'
+    assert.is_true(p:matches { data = { total = 101 }, headers = { tenant = "abc" } })
+    assert.is_false(p:matches { data = { total = 100 }, headers = { tenant = "abc" } })
+  end)
+
+  it("that fails on an event says why and matches nothing", function()
+    local ok, why = predicate.new("data.customer.id == 1"):matches { data = {} }
+    assert.is_nil(ok)
+    assert.matches("attempt to index", why, 1, true)
+  end)
+
+  it("sees nothing of the system, cannot assign, and comes to an end", function()
+    for _, text in ipairs { 'os.execute("true")', 'io.open("/etc/passwd")', "require('os')", "(function() x = 1 end)()",
+      "(function() while true do end end)()" } do
+      local ok = predicate.new(text):matches {}
+      assert.is_nil(ok, text)
+    end
+  end)
+
+  it("with a mistake in it ends the command before anything is touched", function()
+    local ok, failure = pcall(predicate.new, "data.total >")
+    assert.is_false(ok)
+    assert.are.equal(2, failure.code)
+    assert.matches('--where "data.total >"', failure.message, 1, true)
+  end)
+end)

@@ -1,0 +1,69 @@
+--- command: bin/eventbus as a user runs it: a process of its own, its two streams, its exit code.
+---
+---     local r = command.run({ "events", "list" }, { env = { RABBITMQ_URL = url }, input = "x" })   -- r.out, r.err, r.code
+---     local text, code = command.pty({ "monitor", "--once" })      -- in a pseudo-terminal: colours and bars are there
+---     local p = command.start({ "run", "bot.lua" }, environment)   -- a program (spec/support/program.lua): goes on
+
+local program = require "spec.support.program"
+
+local command = {}
+
+local function quote(text) return "'" .. tostring(text):gsub("'", "'\\''") .. "'" end
+
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+--- The words that start it under this Lua.
+function command.words(arguments)
+  local words = { program.lua(), "bin/eventbus" }
+  for _, word in ipairs(arguments) do words[#words + 1] = word end
+  return words
+end
+
+local function line_of(arguments, environment)
+  local words = { "env", "LUA_PATH=" .. package.path, "LUA_CPATH=" .. package.cpath }
+  for name, value in pairs(environment or {}) do words[#words + 1] = name .. "=" .. value end
+  for _, word in ipairs(command.words(arguments)) do words[#words + 1] = word end
+  for i, word in ipairs(words) do words[i] = quote(word) end
+  return table.concat(words, " ")
+end
+
+--- Runs it to its end, killed after `seconds` (60). Options: env, input (text for stdin), seconds.
+---@return { out: string, err: string, code: integer }
+function command.run(arguments, options)
+  options = options or {}
+  local folder = program.folder()
+  write(folder .. "/in", options.input or "")
+  os.execute(("timeout -k 5 %d %s <%s/in >%s/out 2>%s/err; echo $? >%s/code"):format(options.seconds or 60,
+    line_of(arguments, options.env), folder, folder, folder, folder))
+  return { out = read(folder .. "/out"), err = read(folder .. "/err"), code = tonumber(read(folder .. "/code")) }
+end
+
+--- The same in a pseudo-terminal of `columns` (80): all it shows, and its exit code. Options as for run, without input.
+---@return string text, integer code
+function command.pty(arguments, options)
+  options = options or {}
+  local folder = program.folder()
+  write(folder .. "/line", ("stty cols %d rows 24; exec %s"):format(options.columns or 80,
+    line_of(arguments, options.env)))
+  os.execute(("timeout -k 5 %d script -qec %s /dev/null </dev/null >%s/out 2>&1; echo $? >%s/code"):format(
+    options.seconds or 60, quote("sh " .. folder .. "/line"), folder, folder))
+  return read(folder .. "/out"), tonumber(read(folder .. "/code"))
+end
+
+--- Starts it; it goes on until it ends, or is stopped (spec/support/program.lua).
+function command.start(arguments, environment)
+  return program.start("eventbus-" .. arguments[1], command.words(arguments), environment)
+end
+
+return command
