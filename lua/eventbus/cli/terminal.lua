@@ -105,7 +105,7 @@ function Terminal:rows(rows, right)
       local pad = (" "):rep(widths[i] - columns_of(text))
       parts[i] = right[i] and pad .. text or (i == #row and text or text .. pad)
     end
-    local line = table.concat(parts, "  ")
+    local line = table.concat(parts, "  "):gsub("%s+$", "")
     self:write(r == 1 and self:style("bold", line) or line, "\n")
   end
   self:flush()

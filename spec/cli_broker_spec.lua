@@ -1,0 +1,40 @@
+-- eventbus broker: a private RabbitMQ, started and stopped as a developer does.
+
+local eventbus = require "eventbus"
+local json = require "eventbus.json"
+local command = require "spec.support.command"
+local program = require "spec.support.program"
+
+describe("eventbus broker", function()
+  it("starts a broker that takes events, keeps them over a stop, and says where it is", function()
+    local folder = program.folder() .. "/private"
+    assert.are.equal(1, command.run({ "broker", "status", folder }).code)
+    local started = command.run({ "broker", "start", folder, "--json" }, { seconds = 120 })
+    assert.are.equal(0, started.code, started.err)
+    local known = json.decode(started.out)
+    finally(function() command.run { "broker", "stop", folder, "--now" } end)
+    assert.is_string(known.management_url)
+
+    local bus = assert(eventbus.connect(known.url))
+    assert(bus:declare { queues = { kept = {} } })
+    assert(bus:publish("", "kept", { n = 1 }))
+    bus:close()
+
+    assert.are.equal(0, command.run({ "broker", "stop", folder }, { seconds = 120 }).code)
+    local stopped = command.run { "broker", "status", folder, "--json" }
+    assert.are.equal(1, stopped.code)
+    assert.is_false(json.decode(stopped.out).running)
+
+    local again = command.run({ "broker", "start", folder, "--env" }, { seconds = 120 })
+    assert.matches("export RABBITMQ_URL='" .. known.url .. "'", again.out, 1, true)
+    bus = assert(eventbus.connect(known.url))
+    assert.are.equal(1, assert(bus:queue_info("kept")).messages)
+    bus:close()
+  end)
+
+  it("says what is wrong when it cannot start", function()
+    local r = command.run { "broker", "start", "/proc/nowhere" }
+    assert.are.equal(1, r.code)
+    assert.matches("the broker did not start", r.err, 1, true)
+  end)
+end)
