@@ -154,6 +154,11 @@ bench-quick: deps
 bench: $(BENCHES)
 	@:
 
+## share      the command's man page and shell completions, in build/share
+.PHONY: share
+share: build
+	@tools/env $(LUA) -- @lua tools/share $(BUILD)/share
+
 ## install    PREFIX=/usr/local DESTDIR= (or LUADIR=, LIBDIR=, BINDIR=)
 .PHONY: install
 install: build

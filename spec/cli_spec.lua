@@ -27,6 +27,14 @@ describe("eventbus", function()
     end
   end)
 
+  it("has a man page with every command, none of whose lines is taken for a request", function()
+    local parser = require("eventbus.cli").parser()
+    local page = require("eventbus.cli.manpage").of(parser, "eventbus 9.9", "2024-01-15")
+    for _, each in ipairs(parser._commands) do assert.matches(".SS " .. each._name .. "\n", page, 1, true) end
+    local requests = { TH = true, SH = true, SS = true, TP = true, PP = true, nf = true, fi = true }
+    for request in page:gmatch("\n%.(%S*)") do assert.is_true(requests[request], request) end
+  end)
+
   it("says so when the disk is full", function()
     local program = require "spec.support.program"
     local path = program.folder() .. "/full.sh"
