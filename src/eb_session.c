@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "eb_version.h"
+
 enum { CHANNEL_MAX_DEFAULT = 2047, MIN_FRAME = 4096 };
 
 /* Life. */
@@ -269,7 +271,7 @@ static bool on_start (eb_session *s, const amqp_connection_start_t *m) {
   }
   amqp_table_entry_t props[] = {
       text_entry("product", "eventbus"), text_entry("platform", "Lua"),
-      text_entry("version", "0.1.0"),
+      text_entry("version", EB_VERSION),
       text_entry("connection_name", c->connection_name),
       entry("capabilities", AMQP_FIELD_KIND_TABLE)};
   props[4].value.value.table.num_entries = CAPABILITIES;

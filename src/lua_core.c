@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "eb_version.h"
 #include "lua_bus.h"
 #include "lua_error.h"
 #include "lua_modules.h"
@@ -93,6 +94,8 @@ int luaopen_eventbus_core (lua_State *L) {
   lua_error_metatable(L);
   lua_setfield(L, -2, "error_metatable");
   set_codes(L);
+  lua_pushliteral(L, EB_VERSION);
+  lua_setfield(L, -2, "version");
   lua_pushinteger(L, 1);
   lua_setfield(L, -2, "ANSWER");
   lua_pushinteger(L, 2);

@@ -6,7 +6,7 @@ local core = require "eventbus.core"
 local outcome = require "eventbus.outcome"
 
 local eventbus = {
-  _VERSION = "eventbus 0.1.0",
+  _VERSION = "eventbus " .. core.version,
   Error = Error,
   assert = Error.assert,
   is_error = Error.is,
