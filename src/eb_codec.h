@@ -74,6 +74,9 @@ bool eb_codec_put_greeting (eb_buffer *out);  /* "AMQP" 0 0 9 1 */
 amqp_bytes_t eb_codec_bytes (eb_bytes b);
 amqp_bytes_t eb_codec_cstring (const char *s);
 
+/* The text under a key; "" when there is none. */
+amqp_bytes_t eb_codec_find_text (const amqp_table_t *table, const char *key);
+
 /* Bytes a table takes on the wire. */
 size_t eb_codec_table_size (const eb_table *t);
 

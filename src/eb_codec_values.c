@@ -16,6 +16,17 @@ amqp_bytes_t eb_codec_cstring (const char *s) {
   return eb_codec_bytes(eb_bytes_of(s, strlen(s)));
 }
 
+amqp_bytes_t eb_codec_find_text (const amqp_table_t *table, const char *key) {
+  const amqp_bytes_t want = eb_codec_cstring(key);
+  for (int i = 0; i < table->num_entries; i++) {
+    const amqp_table_entry_t *e = &table->entries[i];
+    if (e->value.kind == AMQP_FIELD_KIND_UTF8 && e->key.len == want.len &&
+        memcmp(e->key.bytes, want.bytes, want.len) == 0)
+      return e->value.value.bytes;
+  }
+  return eb_codec_cstring("");
+}
+
 static size_t field_size (const eb_field *f) {
   switch (f->kind) {
     case EB_FIELD_VOID: return 1;

@@ -248,6 +248,17 @@ static amqp_table_entry_t text_entry (const char *key, const char *text) {
   return e;
 }
 
+/* Product and version, as far as they are short texts. */
+static void note_server (eb_session *s, const amqp_table_t *said) {
+  amqp_bytes_t product = eb_codec_find_text(said, "product");
+  amqp_bytes_t version = eb_codec_find_text(said, "version");
+  snprintf(s->stats.server, sizeof s->stats.server, "%.*s %.*s",
+           (int)(product.len < 40 ? product.len : 40),
+           (const char *)product.bytes,
+           (int)(version.len < 20 ? version.len : 20),
+           (const char *)version.bytes);
+}
+
 static bool on_start (eb_session *s, const amqp_connection_start_t *m) {
   static const char *const capabilities[] = {
       "authentication_failure_close", "exchange_exchange_bindings",
@@ -264,6 +275,7 @@ static bool on_start (eb_session *s, const amqp_connection_start_t *m) {
         s, EB_ERR_REFUSED, "the broker does not offer %s, only: %.*s", mechanism,
         (int)(m->mechanisms.len < 100 ? m->mechanisms.len : 100),
         (const char *)m->mechanisms.bytes);
+  note_server(s, &m->server_properties);
   amqp_table_entry_t able[CAPABILITIES];
   for (int i = 0; i < CAPABILITIES; i++) {
     able[i] = entry(capabilities[i], AMQP_FIELD_KIND_BOOLEAN);
@@ -574,6 +586,8 @@ void eb_session_get_stats (const eb_session *s, eb_session_stats *to) {
   to->unconfirmed = s->pub.window.live;
   to->blocked = s->blocked;
   to->phase = s->phase;
+  to->frame_max = s->frame_max;
+  to->heartbeat_ms = s->heartbeat_ms;
   for (const consumer *c = s->consumers; c != NULL; c = c->next) {
     to->consumers++;
     to->unsettled += eb_acks_unsettled(&c->ch.acks);

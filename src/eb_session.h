@@ -69,6 +69,10 @@ typedef struct eb_session_stats {
   size_t unsettled;       /* deliveries */
   bool blocked;
   eb_phase phase;
+  /* What was agreed, and with whom, at the last handshake. */
+  size_t frame_max;
+  int64_t heartbeat_ms;   /* 0: none */
+  char server[64];        /* "RabbitMQ 3.10.8" */
 } eb_session_stats;
 
 /* Copies the config. NULL when memory is out. */

@@ -440,7 +440,7 @@ static void set_count (lua_State *L, const char *key, uint64_t v) {
 static void push_stats (lua_State *L, const eb_session_stats *s) {
   static const char *const phases[] = {"down",    "connecting", "connecting",
                                        "opening", "up",         "closing"};
-  lua_createtable(L, 0, 16);
+  lua_createtable(L, 0, 20);
   set_count(L, "published", s->published);
   set_count(L, "confirmed", s->confirmed);
   set_count(L, "returned", s->returned);
@@ -460,6 +460,11 @@ static void push_stats (lua_State *L, const eb_session_stats *s) {
   lua_setfield(L, -2, "blocked");
   lua_pushstring(L, phases[s->phase]);
   lua_setfield(L, -2, "phase");
+  set_count(L, "frame_max", s->frame_max);
+  lua_pushnumber(L, (lua_Number)s->heartbeat_ms / 1000);
+  lua_setfield(L, -2, "heartbeat");
+  lua_pushstring(L, s->server);
+  lua_setfield(L, -2, "server");
 }
 
 /* { under_way = n, control = {...}, publish = {...} } */

@@ -397,6 +397,15 @@ static inline bool peer_start (peer *p, const char *mechanisms) {
   m.version_minor = 9;
   m.mechanisms = peer_text(mechanisms);
   m.locales = peer_text("en_US");
+  amqp_table_entry_t said[2];
+  memset(said, 0, sizeof said);
+  said[0].key = peer_text("product");
+  said[0].value.value.bytes = peer_text("RabbitMQ");
+  said[1].key = peer_text("version");
+  said[1].value.value.bytes = peer_text("3.10.8");
+  said[0].value.kind = said[1].value.kind = AMQP_FIELD_KIND_UTF8;
+  m.server_properties.num_entries = 2;
+  m.server_properties.entries = said;
   return peer_say(p, 0, AMQP_CONNECTION_START_METHOD, &m);
 }
 

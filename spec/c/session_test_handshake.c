@@ -20,6 +20,9 @@ TEST(handshake_with_plain_reaches_up) {
   CHECK(eb_session_ever_up(p.s));
   CHECK(peer_noticed(&p, EB_EVENT_UP));
   CHECK_INT(peer_stats(&p).connections, 1);
+  CHECK_INT(peer_stats(&p).frame_max, 16384);
+  CHECK_INT(peer_stats(&p).heartbeat_ms, 0);
+  CHECK(strcmp(peer_stats(&p).server, "RabbitMQ 3.10.8") == 0);
   CHECK(peer_end(&p));
 }
 
