@@ -47,6 +47,15 @@ describe("eventbus", function()
   end)
 end)
 
+describe("its output", function()
+  it("that nobody reads any more ends it without a word", function()
+    local ended, exit = pcall(require("eventbus.cli.exit").unwritable, "Broken pipe")
+    assert.is_false(ended)
+    assert.are.equal(141, exit.code)
+    assert.is_nil(exit.message)
+  end)
+end)
+
 describe("a predicate", function()
   it("is a Lua expression over the names it is given", function()
     local p = predicate.new 'data.total > 100 and headers.tenant:find("^a")'

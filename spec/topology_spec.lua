@@ -59,6 +59,22 @@ describe("topology.normalise", function()
     assert.equal(t, topology.normalise(t))
   end)
 
+  it("takes thresholds of alerts per queue over those of the defaults, and declares none of them", function()
+    local t = { defaults = { queue = { alerts = { depth = 100, consumers = 2 } } },
+      queues = { a = { alerts = { depth = false, rate = 2.5 } }, b = {} } }
+    local normal = topology.normalise(t)
+    assert.same({ depth = false, consumers = 2, rate = 2.5 }, normal.queues.a.alerts)
+    assert.same({ depth = 100, consumers = 2 }, normal.queues.b.alerts)
+    for _, step in ipairs(topology.plan(t)) do
+      assert.is_nil(step.args.alerts)
+      assert.is_nil(step.args.arguments)
+    end
+    assert.matches('queues%["a"%]%.alerts: unknown key "dept"; did you mean "depth"',
+      message_of { queues = { a = { alerts = { dept = 1 } } } })
+    assert.matches("alerts.rate: expected a number above 0 or false, got 0",
+      message_of { queues = { a = { alerts = { rate = 0 } } } })
+  end)
+
   it("lays defaults under each queue, and arguments key by key", function()
     local t = topology.normalise {
       defaults = { queue = { max_length = 10, arguments = { ["x-a"] = 1, ["x-b"] = 1 } } },

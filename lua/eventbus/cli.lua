@@ -4,7 +4,8 @@
 -- `define` adds options to an argparse parser and must load nothing heavy; `run` does the work and returns an exit code,
 -- nil for done. It writes through `cli.out` and `cli.err` (eventbus.cli.terminal), ends early with eventbus.cli.exit, and
 -- raises the library's errors as they are. Groups (topology, dlq, broker) define their own sub-commands; `args.action`
--- then names the one chosen.
+-- then names the one chosen. A command with a contract of its own for failures has `failed = function(failure, cli)`,
+-- which reports one and returns the exit code.
 
 local exit = require "eventbus.cli.exit"
 local terminal = require "eventbus.cli.terminal"
@@ -51,6 +52,7 @@ function cli.parser()
 end
 
 local function tell(err, failure)
+  if not failure.message then return end
   err:line("eventbus: ", failure.message)
   if failure.hint then err:line("  ", (failure.hint:gsub("\n", "\n  "))) end
 end
@@ -61,20 +63,25 @@ local function traced(value)
   return { bug = debug.traceback(tostring(value), 2) }
 end
 
-local function report(err, raised)
-  if exit.is_failure(raised) then
-    tell(err, raised)
-    return raised.code
-  end
-  if type(raised) == "table" and raised.code and raised.message then
-    local failure = exit.of_error(raised)
-    tell(err, failure)
-    return failure.code
-  end
+-- What ended a command early, as a failure with a code; a bug of ours included.
+local function failure_of(raised)
+  if exit.is_failure(raised) then return raised end
+  if type(raised) == "table" and raised.code and raised.message then return exit.of_error(raised) end
   local text = type(raised) == "table" and raised.bug or tostring(raised)
-  if text:find("interrupted!", 1, true) then return exit.INTERRUPTED end
-  err:line("eventbus: this should not have happened, please report it:\n", text)
-  return exit.BUG
+  if text:find("interrupted!", 1, true) then return { code = exit.INTERRUPTED } end
+  return { code = exit.BUG, message = "this should not have happened, please report it:\n" .. text }
+end
+
+-- The command that a command line names, when there is one; it need not be right otherwise.
+local function named(argv)
+  for _, word in ipairs(argv) do
+    if not word:find("^%-") then
+      for _, name in ipairs(cli.COMMANDS) do
+        if name == word then return select(2, pcall(load_command, name)) end
+      end
+      return nil
+    end
+  end
 end
 
 --- Runs a command line; its exit code.
@@ -89,7 +96,10 @@ function cli.main(argv)
     return code
   end, traced)
   if ok then return result or exit.OK end
-  return report(self.err, result)
+  local failure, command = failure_of(result), named(argv)
+  if type(command) == "table" and command.failed and failure.message then return command.failed(failure, self) end
+  tell(self.err, failure)
+  return failure.code
 end
 
 return cli

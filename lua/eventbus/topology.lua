@@ -6,7 +6,8 @@
 --     queues = { ["search.products"] = {
 --       message_ttl = 60000,                                                                   -- milliseconds
 --       dead_letter = { exchange = "deadletter", routing_key = "search.products.failed" },
---       bindings = { { exchange = "products", routing_key = "product.#" } } } },
+--       bindings = { { exchange = "products", routing_key = "product.#" } },
+--       alerts = { depth = 500, consumers = 2, unacked = false, rate = 4 } } },   -- for `eventbus check`, docs/cli.md
 --     bindings = { { source = "products", destination = "analytics", routing_key = "#" } },   -- exchange to exchange
 --     defaults = { queue = { type = "quorum", delivery_limit = 20 } } }
 

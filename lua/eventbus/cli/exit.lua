@@ -1,17 +1,18 @@
 --- How a command ends: its exit codes, and the failure that ends it early with a message for people.
 --
 -- 0 done, 1 not done or something was found, 2 the command line is wrong, 3 the broker is out of reach, 70 a bug of ours,
--- 130 interrupted. `eventbus check` has Nagios' codes instead: 0 ok, 1 warning, 2 critical, 3 unknown.
+-- 130 interrupted, 141 whoever read the output went away. `eventbus check` has Nagios' codes instead: 0 ok, 1 warning,
+-- 2 critical, 3 unknown.
 
-local exit = { OK = 0, FAILED = 1, USAGE = 2, UNREACHABLE = 3, BUG = 70, INTERRUPTED = 130 }
+local exit = { OK = 0, FAILED = 1, USAGE = 2, UNREACHABLE = 3, BUG = 70, INTERRUPTED = 130, PIPE = 141 }
 
 ---@class eventbus.cli.Failure
 ---@field code integer      exit code
----@field message string    what is wrong
+---@field message string|nil what is wrong; nil: there is nobody to tell
 ---@field hint string|nil   what to do next
 local Failure = {}
 Failure.__index = Failure
-Failure.__tostring = function(self) return self.message end
+Failure.__tostring = function(self) return self.message or "the output is closed" end
 
 local function raise(code, message, hint)
   error(setmetatable({ code = code, message = message, hint = hint }, Failure), 0)
@@ -31,6 +32,13 @@ function exit.misuse(message, hint) raise(exit.USAGE, message, hint) end
 ---@param message string
 ---@param hint? string
 function exit.unreachable(message, hint) raise(exit.UNREACHABLE, message, hint) end
+
+--- Ends the command after a write that failed. `| head` is no failure to speak of: nobody reads any more.
+---@param err any  what the write said
+function exit.unwritable(err)
+  if tostring(err):find("EPIPE", 1, true) or tostring(err):find("Broken pipe", 1, true) then raise(exit.PIPE) end
+  raise(exit.FAILED, "cannot write the output: " .. tostring(err))
+end
 
 ---@param value any
 ---@return boolean

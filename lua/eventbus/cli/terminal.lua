@@ -35,7 +35,7 @@ end
 function Terminal:write(...)
   if self.progress then self.progress:hide() end
   local ok, err = self.stream:write(...)
-  if not ok then exit.fail("cannot write the output: " .. tostring(err)) end
+  if not ok then exit.unwritable(err) end
 end
 
 --- Writes a line, and makes it visible at once.
@@ -47,7 +47,7 @@ end
 
 function Terminal:flush()
   local ok, err = self.stream:flush()
-  if not ok then exit.fail("cannot write the output: " .. tostring(err)) end
+  if not ok then exit.unwritable(err) end
 end
 
 --- The text in a style ("red", "bold", ...), where colours are shown.
@@ -58,6 +58,16 @@ function Terminal:style(style, text)
   local code = CODES[style] or error("no such style: " .. tostring(style), 2)
   if not self.colour or text == "" then return text end
   return ("\27[%sm%s\27[0m"):format(code, text)
+end
+
+--- Whether the locale's characters are UTF-8. In any other, what we draw with is plain ASCII.
+---@return boolean
+function terminal.utf8()
+  for _, name in ipairs { "LC_ALL", "LC_CTYPE", "LANG" } do
+    local value = os.getenv(name)
+    if value and value ~= "" then return value:lower():find("utf%-?8") ~= nil end
+  end
+  return false
 end
 
 --- Columns of the window; 80 where it has none.

@@ -21,8 +21,11 @@ local QUEUE = {
   type = "string", durable = "boolean", exclusive = "boolean", auto_delete = "boolean", passive = "boolean",
   message_ttl = "count", expires = "count", max_length = "count", max_length_bytes = "count", overflow = "string",
   max_priority = "count", single_active_consumer = "boolean", delivery_limit = "count or false",
-  dead_letter = "table or false", dead_letters = "boolean", bindings = "table", arguments = "table",
+  dead_letter = "table or false", dead_letters = "boolean", bindings = "table", arguments = "table", alerts = "table",
 }
+-- For those who watch; the broker never hears of them.
+local ALERTS = { depth = "count or false", unacked = "count or false", consumers = "count or false",
+  rate = "number or false" }
 local DEAD_LETTER = { exchange = "string", routing_key = "string", strategy = "string" }
 local QUEUE_BINDING = { exchange = "string", routing_key = "string", arguments = "table", intended = "boolean" }
 local BINDING = { source = "string", destination = "string", routing_key = "string", arguments = "table",
@@ -78,6 +81,9 @@ end
 local function has_type(value, wanted)
   if wanted == "count" then return is_count(value) end
   if wanted == "count or false" then return value == false or is_count(value) end
+  if wanted == "number or false" then
+    return value == false or type(value) == "number" and value > 0 and value < math.huge
+  end
   if wanted == "table or false" then return value == false or type(value) == "table" end
   return type(value) == wanted
 end
@@ -91,7 +97,7 @@ local function check_fields(path, t, fields)
     elseif not has_type(t[key], wanted) then
       local shown = type(t[key]) == "number" and tostring(t[key]) or type(t[key])
       fail(path .. "." .. key, "expected %s, got %s",
-        (wanted:gsub("count", "a whole number of 0 or more")), shown)
+        (wanted:gsub("count", "a whole number of 0 or more"):gsub("^number", "a number above 0")), shown)
     end
   end
 end
@@ -128,12 +134,12 @@ local function check_list(path, list)
   end
 end
 
--- `own` over `default`; the two tables of arguments are joined key by key.
+-- `own` over `default`; tables of arguments and of alerts are joined key by key.
 local function merged(default, own)
   local result = copy(default or {})
   for key, value in pairs(own) do
-    if key == "arguments" and type(value) == "table" and type(result.arguments) == "table" then
-      for name, argument in pairs(value) do result.arguments[name] = copy(argument) end
+    if (key == "arguments" or key == "alerts") and type(result[key]) == "table" then
+      for name, item in pairs(value) do result[key][name] = copy(item) end
     else
       result[key] = copy(value)
     end
@@ -213,6 +219,7 @@ local function read_queue(path, name, given, default, config)
   local q = merged(default, given)
   local arguments = q.arguments or {}
   check_arguments(path .. ".arguments", arguments)
+  check_fields(path .. ".alerts", q.alerts or {}, ALERTS)
   if q.message_ttl == nil and q.dead_letters and arguments["x-message-ttl"] == nil and config.dlq_ttl > 0 then
     q.message_ttl = config.dlq_ttl
   end
@@ -232,7 +239,7 @@ local function read_queue(path, name, given, default, config)
   return {
     name = name, type = kind, durable = q.durable ~= false, exclusive = q.exclusive or false,
     auto_delete = q.auto_delete or false, passive = q.passive or false, arguments = arguments,
-    dead_letter = dead_letter_of(arguments), dead_letters = q.dead_letters or false,
+    dead_letter = dead_letter_of(arguments), dead_letters = q.dead_letters or false, alerts = q.alerts or {},
   }
 end
 
