@@ -196,29 +196,7 @@ describe("topology.lint", function()
     assert.same({}, topology.lint(platform.topology, platform.catalogue))
   end)
 
-  -- The owner's tables, word for word.
-  local raw = {
-    exchanges = {
-      orders = { type = "topic" }, products = { type = "topic" }, customers = { type = "topic" },
-      payments = { type = "topic" }, notifications = { type = "topic" }, analytics = { type = "fanout" },
-      deadletter = { type = "direct" },
-    },
-    queues = {
-      ["order.processing"] = { message_ttl = 86400000,
-        dead_letter = { exchange = "deadletter", routing_key = "order.processing.failed" } },
-      ["deadletter.orders"] = { bindings = { { exchange = "deadletter", routing_key = "order.*.failed" } } },
-      notification = { bindings = { { exchange = "orders", routing_key = "order.*" },
-        { exchange = "customers", routing_key = "customer.created" },
-        { exchange = "payments", routing_key = "payment.*" } } },
-      crm = { bindings = { { exchange = "orders", routing_key = "order.completed" },
-        { exchange = "customers", routing_key = "customer.*" } } },
-      search = { bindings = { { exchange = "products", routing_key = "product.*" } } },
-      analytics = { bindings = { { exchange = "analytics", routing_key = "*" } } },
-      warehouse = { bindings = { { exchange = "orders", routing_key = "order.confirmed" },
-        { exchange = "products", routing_key = "inventory.*" } } },
-      telegram = { bindings = { { exchange = "notifications", routing_key = "notification.telegram" } } },
-    },
-  }
+  local raw = require "spec.support.owner_topology"
 
   it("finds the traps in the owner's tables, taken by their letter", function()
     local findings = topology.lint(raw, platform.catalogue)
@@ -286,8 +264,11 @@ describe("topology.lint", function()
     { "dead-letter-loop", { queues = { a = { dead_letter = { exchange = "", routing_key = "a" } } } }, "into itself" },
     { "internal-exchange", { exchanges = { dlx = { type = "fanout", internal = true } }, queues = {
       a = { dead_letter = { exchange = "dlx" } }, dead = { bindings = { { exchange = "dlx" } } } } }, "internal" },
-    { "strategy-ignored", { queues = { b = {}, a = {
-      dead_letter = { exchange = "", routing_key = "b", strategy = "at-least-once" } } } }, "only quorum" },
+    { "refused", { queues = { b = {}, a = {
+      dead_letter = { exchange = "", routing_key = "b", strategy = "at-least-once" } } } },
+      "a classic queue has no x-dead-letter-strategy" },
+    { "refused", { queues = { a = { dead_letters = true, arguments = { ["x-message-ttl"] = "5" } } } },
+      "x-message-ttl must be a whole number, is the text" },
     { "strategy-ignored", { queues = { b = {}, a = { type = "quorum", delivery_limit = 5, overflow = "drop-head",
       dead_letter = { exchange = "", routing_key = "b", strategy = "at-least-once" } } } }, "at-most-once" },
     { "ttl-without-dlx", { queues = { a = { message_ttl = 5 } } }, "what expires is gone" },

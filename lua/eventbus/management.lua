@@ -84,6 +84,14 @@ end
 ---@return any, eventbus.Error|nil
 function Management:get(path) return self:request("GET", path) end
 
+--- Removes something. `conditions` is a query, "if-empty=true&if-unused=true": the broker itself sees to them.
+---@param path string
+---@param conditions? string
+---@return true|nil, eventbus.Error|nil
+function Management:delete(path, conditions)
+  return self:request("DELETE", conditions and path .. "?" .. conditions or path)
+end
+
 --- The path of something in the virtual host: `api:path("queues", "search.products")`.
 ---@param kind string
 ---@return string
@@ -102,6 +110,22 @@ function Management:exchanges() return self:get(self:path("exchanges")) end
 function Management:bindings() return self:get(self:path("bindings")) end
 ---@return table[]|nil, eventbus.Error|nil
 function Management:policies() return self:get(self:path("policies")) end
+--- What the virtual host has of a topology: see eventbus.topology.diff.
+---@return eventbus.BrokerState|nil, eventbus.Error|nil
+function Management:state()
+  local state = {}
+  for _, kind in ipairs { "exchanges", "queues", "bindings" } do
+    local list, err = self[kind](self)
+    if not list then return nil, err end
+    state[kind] = list
+  end
+  -- Not every user may ask this, and not every version knows the answer.
+  local host = self:get(self:path("vhosts"))
+  local default = type(host) == "table" and host.default_queue_type
+  if default and default ~= "undefined" then state.default_queue_type = tostring(default) end
+  return state
+end
+
 --- Version, node, listeners, totals.
 ---@return table|nil, eventbus.Error|nil
 function Management:overview() return self:get("/overview") end

@@ -121,6 +121,25 @@ function Terminal:rows(rows, right)
   self:flush()
 end
 
+--- Writes a text; on a terminal broken between words, its further lines indented. Elsewhere it is one line.
+---@param text string
+---@param indent integer
+function Terminal:paragraph(text, indent)
+  if not self.tty then return self:line(text) end
+  local width, column, pad = self:width() - 1, 0, (" "):rep(indent)
+  for space, word in text:gmatch("(%s*)(%S+)") do
+    local columns = columns_of(word)
+    if column > indent and column + #space + columns > width then
+      self:write("\n", pad, word)
+      column = indent + columns
+    else
+      self:write(space, word)
+      column = column + #space + columns
+    end
+  end
+  self:line()
+end
+
 ---@class eventbus.cli.Progress
 local Progress = {}
 Progress.__index = Progress

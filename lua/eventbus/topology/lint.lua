@@ -1,7 +1,8 @@
---- What a broker accepts and what then never works. Each check looks for one such trap in a normalised topology and
+--- What a broker accepts and what then never works, and what it refuses whatever it has. Each check looks for one such trap in a normalised topology and
 -- reports through `report(code, severity, subject, message)`; none of them needs a broker.
 -- A binding that says `intended = true` is not asked about the events it matches.
 
+local argument = require "eventbus.topology.argument"
 local nearest = require "eventbus.nearest"
 local pattern = require "eventbus.pattern"
 local route = require "eventbus.topology.route"
@@ -286,15 +287,22 @@ local function quorum_without_dead_letters(topology, _, report)
   end
 end
 
+local function refused(topology, _, report)
+  for name, q in each(topology.queues) do
+    if not q.passive then
+      for _, problem in ipairs(argument.problems(q)) do
+        report("refused", "error", name, problem .. ": the broker refuses the declaration (406)")
+      end
+    end
+  end
+end
+
 local function weak_dead_lettering(topology, _, report)
   for name, q in each(topology.queues) do
-    if q.arguments["x-dead-letter-strategy"] == "at-least-once" then
-      if q.type ~= "quorum" then
-        report("strategy-ignored", "warning", name, "asks for at-least-once dead-lettering, which only quorum queues have")
-      elseif q.arguments["x-overflow"] ~= "reject-publish" then
-        report("strategy-ignored", "warning", name, 'asks for at-least-once dead-lettering; without overflow = '
-          .. '"reject-publish" the broker silently does at-most-once')
-      end
+    if q.type == "quorum" and q.arguments["x-dead-letter-strategy"] == "at-least-once"
+      and q.arguments["x-overflow"] ~= "reject-publish" then
+      report("strategy-ignored", "warning", name, 'asks for at-least-once dead-lettering; without overflow = '
+        .. '"reject-publish" the broker silently does at-most-once')
     end
   end
 end
@@ -329,7 +337,7 @@ local function duplicate_binding(topology, _, report)
 end
 
 local CHECKS = {
-  unknown_exchange, wildcard_on_direct, dead_letter_unroutable, internal_exchange, expiring_queue, matches_nothing,
+  refused, unknown_exchange, wildcard_on_direct, dead_letter_unroutable, internal_exchange, expiring_queue, matches_nothing,
   pattern_misses, event_unrouted, nothing_arrives, dead_letter_unused, dead_letter_loop, quorum_without_dead_letters,
   weak_dead_lettering, silent_ttl, key_on_fanout, transient_queue, duplicate_binding,
 }
