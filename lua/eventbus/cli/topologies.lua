@@ -11,11 +11,11 @@ function topologies.option(parser)
   parser:option("--topology", "Lua file that returns a topology; default: the platform's."):argname("FILE")
 end
 
---- The topology, its name for people, and the events published in it (the file's field `catalogue`, or nil); ends the
--- command when the file has none that can be meant.
+--- The topology as it is given, its name for people, and the events published in it (the file's field `catalogue`, or
+-- nil); ends the command when the file returns no table.
 ---@param args table
 ---@return table topology, string name, table[]|nil catalogue
-function topologies.load(args)
+function topologies.given(args)
   if not args.topology then
     local platform = require "eventbus.platform"
     return platform.topology, "the platform's topology", platform.catalogue
@@ -32,19 +32,27 @@ function topologies.load(args)
   if type(result) ~= "table" then
     exit.misuse(("--topology: %s returned a %s, not a table"):format(args.topology, type(result)))
   end
-  local normal, mistake = require("eventbus.topology").check(result)
-  if not normal then exit.misuse(("--topology: %s: %s"):format(args.topology, mistake)) end
   return result, args.topology, catalogue
 end
 
---- The same, complete: eventbus.topology's normalised form. Ends the command for a wrong RABBITMQ_DLQ_TTL, too.
+--- The topology, complete (eventbus.topology's normalised form), and its name for people; ends the command when it cannot
+-- be meant, or RABBITMQ_DLQ_TTL cannot.
 ---@param args table
 ---@return table normalised, string name
 function topologies.normal(args)
-  local t, name = topologies.load(args)
+  local t, name = topologies.given(args)
   local normal, mistake = require("eventbus.topology").check(t)
-  if not normal then exit.misuse(mistake) end
+  if not normal then exit.misuse(args.topology and ("--topology: %s: %s"):format(name, mistake) or mistake) end
   return normal, name
+end
+
+--- The same, as it is given.
+---@param args table
+---@return table topology, string name
+function topologies.load(args)
+  topologies.normal(args)
+  local t, name = topologies.given(args)
+  return t, name
 end
 
 return topologies

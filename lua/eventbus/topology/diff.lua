@@ -77,15 +77,15 @@ local function compare_fields(report, entity, want, have, fields)
   end
 end
 
--- `compared(name)`: whether the broker minds.
-local function compare_arguments(report, entity, name, want, have, compared)
+-- `compared(name)`: whether the broker minds. `because[name]`: where what is wanted comes from.
+local function compare_arguments(report, entity, name, want, have, compared, because)
   local names = {}
   for key in pairs(want) do names[key] = true end
   for key in pairs(have) do names[key] = true end
   for _, key in ipairs(schema.sorted_keys(names)) do
     if not argument.same(want[key], have[key]) then
       report { action = "differs", entity = entity, name = name, argument = key, want = want[key], have = have[key],
-        conflict = compared(key) }
+        conflict = compared(key), message = because and because[key] }
     end
   end
 end
@@ -105,6 +105,8 @@ local function compare_exchange(report, want, have)
   end)
 end
 
+local OF_DEAD_LETTERS = { ["x-message-ttl"] = "RABBITMQ_DLQ_TTL says so, or the default of a day" }
+
 -- A queue without x-queue-type is of the default type, which the broker fills in for itself.
 local function with_type(arguments, default)
   local result = {}
@@ -122,7 +124,7 @@ local function compare_existing_queue(report, want, have, default)
   local has = with_type(table_of(have.arguments), have.type or "classic")
   compare_arguments(report, "queue", want.name, with_type(want.arguments, default), has, function(name)
     return argument.compared(has["x-queue-type"], name)
-  end)
+  end, want.dead_letters and OF_DEAD_LETTERS)
 end
 
 local function compare_queue(report, want, have, default)

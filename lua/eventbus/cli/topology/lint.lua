@@ -16,7 +16,7 @@ local function events_for(t)
 end
 
 function lint.run(args, cli)
-  local t, name, catalogue = topologies.load(args)
+  local t, name, catalogue = topologies.given(args)
   local findings, counts = json.array(), { error = 0, warning = 0 }
   for _, finding in ipairs(require("eventbus.topology").lint(t, catalogue or events_for(t))) do
     if not (args.part and finding.code == "event-unrouted") then

@@ -38,9 +38,8 @@ function plan.line(terminal, d)
   if d.action == "differs" then
     text = ("%s: %s is %s on the broker, wanted %s"):format(text, d.argument, argument.show(d.have), argument.show(d.want))
     text = text .. (d.conflict and (d.argument == "exclusive" and " (405)" or " (406)") or " (the broker does not mind)")
-  elseif d.message then
-    text = text .. ": " .. d.message
   end
+  if d.message then text = text .. ": " .. d.message end
   local q = d.queue
   if q and (q.messages > 0 or q.consumers > 0) then
     text = ("%s (messages: %d, consumers: %d)"):format(text, q.messages, q.consumers)
