@@ -61,13 +61,13 @@ describe("topology.normalise", function()
 
   it("takes thresholds of alerts per queue over those of the defaults, and declares none of them", function()
     local t = { defaults = { queue = { alerts = { depth = 100, consumers = 2 } } },
-      queues = { a = { alerts = { depth = false, rate = 2.5 } }, b = {} } }
+      queues = { a = { alerts = { depth = false, rate = 2.5 } }, b = {}, c = { dead_letters = true } } }
     local normal = topology.normalise(t)
     assert.same({ depth = false, consumers = 2, rate = 2.5 }, normal.queues.a.alerts)
     assert.same({ depth = 100, consumers = 2 }, normal.queues.b.alerts)
+    assert.same({ depth = 100, consumers = false }, normal.queues.c.alerts)
     for _, step in ipairs(topology.plan(t)) do
       assert.is_nil(step.args.alerts)
-      assert.is_nil(step.args.arguments)
     end
     assert.matches('queues%["a"%]%.alerts: unknown key "dept"; did you mean "depth"',
       message_of { queues = { a = { alerts = { dept = 1 } } } })

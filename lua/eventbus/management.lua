@@ -77,7 +77,8 @@ function Management:request(method, path, body)
   if answer.status == 401 then
     said = ('user "%s" is refused, or has no management tag'):format(self.user)
   end
-  return nil, Error.new(code, ("%s /api%s: %s (%d)"):format(method, path, tostring(said), answer.status),
+  local shown = path:gsub("%?.*", "")
+  return nil, Error.new(code, ("%s /api%s: %s (%d)"):format(method, shown, tostring(said), answer.status),
     { status = answer.status })
 end
 

@@ -70,6 +70,7 @@ end
 --- The value, or the end of the command with the library's error.
 function exit.check(value, err, doing)
   if value then return value end
+  if exit.is_failure(err) then error(err, 0) end
   if type(err) == "table" and err.code then error(exit.of_error(err, doing), 0) end
   raise(exit.FAILED, doing and ("%s: %s"):format(doing, tostring(err)) or tostring(err))
 end

@@ -219,7 +219,10 @@ local function read_queue(path, name, given, default, config)
   local q = merged(default, given)
   local arguments = q.arguments or {}
   check_arguments(path .. ".arguments", arguments)
-  check_fields(path .. ".alerts", q.alerts or {}, ALERTS)
+  local alerts = q.alerts or {}
+  check_fields(path .. ".alerts", alerts, ALERTS)
+  -- Nobody consumes dead letters, whatever the defaults want of other queues.
+  if q.dead_letters and (given.alerts or {}).consumers == nil then alerts.consumers = false end
   if q.message_ttl == nil and q.dead_letters and arguments["x-message-ttl"] == nil and config.dlq_ttl > 0 then
     q.message_ttl = config.dlq_ttl
   end
@@ -239,7 +242,7 @@ local function read_queue(path, name, given, default, config)
   return {
     name = name, type = kind, durable = q.durable ~= false, exclusive = q.exclusive or false,
     auto_delete = q.auto_delete or false, passive = q.passive or false, arguments = arguments,
-    dead_letter = dead_letter_of(arguments), dead_letters = q.dead_letters or false, alerts = q.alerts or {},
+    dead_letter = dead_letter_of(arguments), dead_letters = q.dead_letters or false, alerts = alerts,
   }
 end
 
