@@ -4,13 +4,13 @@
 
 local rules = {}
 
+-- `vhost` is the label of the counter `published`; the others have "vhost".
 local NAMES = {
-  exporter = { depth = "rabbitmq_queue_messages_ready", unacked = "rabbitmq_queue_messages_unacknowledged",
+  exporter = { vhost = "vhost", depth = "rabbitmq_queue_messages_ready", unacked = "rabbitmq_queue_messages_unacknowledged",
     consumers = "rabbitmq_queue_consumers", published = "rabbitmq_queue_messages_published_total" },
-  plugin = { depth = "rabbitmq_queue_messages_ready", unacked = "rabbitmq_queue_messages_unacked",
+  plugin = { vhost = "queue_vhost", depth = "rabbitmq_queue_messages_ready", unacked = "rabbitmq_queue_messages_unacked",
     consumers = "rabbitmq_queue_consumers", published = "rabbitmq_queue_messages_published_total" },
 }
-
 rules.KINDS = { "exporter", "plugin" }
 
 -- A YAML text in double quotes: JSON's escapes are YAML's.
@@ -43,8 +43,8 @@ local function rule(lines, name, queue, vhost, expression, wait, severity, summa
   } do lines[#lines + 1] = line end
 end
 
-local function series(metric, vhost, queue)
-  return ("%s{vhost=%s,queue=%s}"):format(metric, matcher(vhost), matcher(queue))
+local function series(metric, label, vhost, queue)
+  return ("%s{%s=%s,queue=%s}"):format(metric, label, matcher(vhost), matcher(queue))
 end
 
 --- The text of a rules file.
@@ -57,7 +57,9 @@ function rules.text(queues, vhost, kind)
   local lines = { "groups:", "  - name: eventbus", "    rules:" }
   for _, queue in ipairs(queues) do
     local name, limits = queue.name, queue.limits
-    local function of(what) return series(metric[what], vhost, name) end
+    local function of(what)
+      return series(metric[what], what == "published" and metric.vhost or "vhost", vhost, name)
+    end
     -- The plug-in has one series for each channel that publishes; a queue has one sum.
     local function sum(what) return "sum(" .. of(what) .. ")" end
     local function add(alert, ...) rule(lines, "EventbusQueue" .. alert, name, vhost, ...) end
