@@ -1,0 +1,90 @@
+--- A tap: a queue of one's own that gets a copy of the live events, and harms nobody. It is exclusive and goes with the
+-- connection, holds a bounded number of events and drops its oldest beyond that, so a reader that stops costs the broker
+-- little and others nothing. After a reconnect it is there again, with a gap.
+--
+-- A tap stands where the dispatcher expects a subscription (eventbus.consumer), but settles everything with an ack and has
+-- no retries and no dead letters: it looks on.
+
+local tap = {}
+
+-- Bytes that the queue holds at most, beside the count.
+local MAX_BYTES = 64 * 1024 * 1024
+local MOST_PREFETCH = 500
+-- Seconds between two looks at how full the queue is.
+local LOOK = 2
+
+---@class eventbus.cli.Tap
+---@field queue string  its name, given by the broker
+local Tap = {}
+Tap.__index = Tap
+
+--- Opens one: exchanges × patterns are bound. `optional`: an exchange that does not exist is left out, and told in `absent`.
+---@param bus eventbus.Bus
+---@param options { exchanges: string[], patterns: string[], optional: boolean, buffer: integer, take: fun(delivery: any), full: fun() }
+---@return eventbus.cli.Tap|nil, eventbus.Error|nil
+function tap.open(bus, options)
+  local hub = bus._hub
+  local timeout = hub.config.timeout
+  local self = setmetatable({ _hub = hub, _take = options.take, _full = options.full, buffer = options.buffer, absent = {},
+    bound = {}, _losses = 0 }, Tap)
+  local declared, err = hub:call("queue_declare", { queue = "", exclusive = true, auto_delete = true,
+    arguments = { ["x-max-length"] = options.buffer, ["x-max-length-bytes"] = MAX_BYTES, ["x-overflow"] = "drop-head" } },
+    timeout)
+  if not declared then return nil, err end
+  self.queue = declared.queue
+  for _, exchange in ipairs(options.exchanges) do
+    local there = true
+    for _, pattern in ipairs(options.patterns) do
+      local ok
+      ok, err = hub:call("queue_bind", { queue = self.queue, exchange = exchange, routing_key = pattern }, timeout)
+      if not ok and not (options.optional and err.code == "not_found") then return nil, err end
+      there = ok
+      if not there then break end
+    end
+    table.insert(there and self.bound or self.absent, exchange)
+  end
+  self.prefetch = math.max(math.min(MOST_PREFETCH, math.floor(options.buffer / 2)), 1)
+  local ok
+  ok, err = hub:subscribe(self, { queue = self.queue, prefetch = self.prefetch }, timeout)
+  if not ok then return nil, err end
+  hub.timers:add(hub.now() + LOOK, self)
+  return self
+end
+
+-- What the dispatcher and the hub ask of a subscription.
+
+function Tap:handle(delivery)
+  self._take(delivery)
+  delivery:ack()
+end
+
+function Tap:channel_lost() self._losses = self._losses + 1 end
+function Tap:noticed() end
+function Tap:ended() self._ended = true end
+function Tap:stats() return { queue = self.queue } end
+
+-- The broker does not tell how many it dropped, only how many there are.
+local Answer = {}
+Answer.__index = Answer
+
+function Answer:answered(ok, value)
+  local one = self.tap
+  if one._ended then return end
+  if ok and type(value) == "table" and value.messages >= one.buffer - 2 * one.prefetch - 1 then
+    if not one._was_full then one._full() end
+    one._was_full = true
+  elseif ok then
+    one._was_full = false
+  end
+  one._hub.timers:add(one._hub.now() + LOOK, one)
+end
+
+--- Time to look how full the queue is.
+function Tap:due()
+  if self._ended then return end
+  local asked = self._hub:ask(setmetatable({ tap = self }, Answer),
+    { name = "queue_declare", args = { queue = self.queue, passive = true, record = false } })
+  if not asked then self._hub.timers:add(self._hub.now() + LOOK, self) end
+end
+
+return tap
