@@ -275,6 +275,13 @@ static int lbus_kick (lua_State *L) {
   return 0;
 }
 
+/* poke(): makes the descriptor readable, though nothing came. */
+static int lbus_poke (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  if (bus != NULL && !eb_bus_forked(bus)) eb_wake_ring(eb_bus_wake(bus));
+  return 0;
+}
+
 static void push_item_error (lua_State *L, const eb_item *item) {
   eb_error bare;
   if (item->error != NULL) {
@@ -492,8 +499,8 @@ static int lbus_tostring (lua_State *L) {
 
 static const luaL_Reg methods[] = {
     {"start", lbus_start}, {"fd", lbus_fd},       {"wait", lbus_wait},
-    {"next", lbus_next},   {"kick", lbus_kick},   {"stats", lbus_stats},
-    {"close", lbus_close}, {"shutdown", lbus_shutdown},
+    {"next", lbus_next},   {"kick", lbus_kick},   {"poke", lbus_poke},
+    {"stats", lbus_stats}, {"close", lbus_close}, {"shutdown", lbus_shutdown},
     {"__gc", lbus_gc},     {"__close", lbus_gc},  {"__tostring", lbus_tostring},
     {NULL, NULL}};
 

@@ -153,7 +153,7 @@ end
 
 --- Ends `run`, in order. From a handler, a log function or on_notice. Without a running `run` it does nothing.
 function Bus:stop()
-  if self._hub.running then self._hub.stopping = true end
+  if self._hub.running then self._hub:stop() end
 end
 
 --- Closes the bus: subscriptions end, publishes under way are confirmed, connections close. Blocks up to `timeout` (10 s).

@@ -2,6 +2,7 @@
 -- A wrong option raises at the line of the caller of `connect`; a wrong environment variable is the world's fault and
 -- answered by name.
 
+local loops = require "eventbus.loops"
 local options = require "eventbus.options"
 local retry = require "eventbus.retry"
 local units = require "eventbus.units"
@@ -56,6 +57,7 @@ config.rules = {
 ---@field reconnect_delay number|string|nil
 ---@field reconnect_max number|string|nil
 ---@field retry_refused boolean|nil
+---@field loop string|table|nil       see docs/loops.md
 ---@field wait boolean|number|string|nil
 ---@field lazy boolean|nil
 ---@field resend boolean|nil
@@ -90,6 +92,7 @@ config.SCHEMA = {
   reconnect_delay = positive_duration,
   reconnect_max = positive_duration,
   retry_refused = options.boolean,
+  loop = loops.rule,
   wait = options.either(options.boolean, units.duration),
   lazy = options.boolean,
   resend = options.boolean,

@@ -16,14 +16,14 @@ local function wait_up(h, how)
   local now = core.now
   local patient = how ~= false
   local deadline = how == true and math.huge or now() + (patient and how or LONGEST)
-  while h.state.control ~= "up" do
-    if h.failure.control then return nil, h.failure.control end
-    if not patient and h.attempt_failed then return nil, h.attempt_failed end
-    if not h:turn(deadline) and h.state.control ~= "up" then
-      return nil, h.attempt_failed or Error.new("timeout", "no connection in time")
-    end
+  local function decided()
+    return h.state.control == "up" or h.failure.control ~= nil or (not patient and h.attempt_failed ~= nil)
   end
-  return true
+  local answered = h:await_that(decided, deadline)
+  if h.state.control == "up" then return true end
+  local err = h.failure.control or h.attempt_failed
+  if not err and not answered then err = Error.new("timeout", "no connection in time") end
+  return nil, err
 end
 
 local function name_of_connection(settings)

@@ -12,8 +12,10 @@ local core = require "eventbus.core"
 local deadletter = require "eventbus.deadletter"
 local failure = require "eventbus.failure"
 local handover = require "eventbus.handover"
+local lanes = require "eventbus.lanes"
 local options = require "eventbus.options"
 local outcome = require "eventbus.outcome"
+local protect = require "eventbus.protect"
 local retry = require "eventbus.retry"
 local router = require "eventbus.router"
 local units = require "eventbus.units"
@@ -24,6 +26,8 @@ local Context, is_outcome = context.class, outcome.is
 
 ---@class eventbus.SubscribeOptions
 ---@field prefetch integer|nil      unsettled events the broker may have out; default: the bus's
+---@field concurrency integer|nil   events handled at once; default 1
+---@field ordered_by nil|fun(event: eventbus.Event): any  events with the same key are handled one after the other
 ---@field retry table|false|nil     count, delay, delays, backoff, factor, max_delay, jitter; false: no retries
 ---@field unhandled "dead_letter"|"ack"|function|nil
 ---@field dead_letter { exchange: string, routing_key: string|nil }|false|nil
@@ -35,6 +39,8 @@ local Context, is_outcome = context.class, outcome.is
 ---@field timeout number|string|nil
 consumer.SCHEMA = {
   prefetch = config.rules.prefetch,
+  concurrency = options.integer(1, 65535),
+  ordered_by = options["function"],
   retry = retry.rule,
   unhandled = config.rules.unhandled,
   dead_letter = config.rules.dead_letter,
@@ -53,23 +59,20 @@ Consumer.__index = Consumer
 
 -- Calling a handler.
 
-local function on_error(value)
+local function on_error(value, co)
   if is_outcome(value) then return value end
-  return { raised = value, frames = failure.frames(debug.traceback("", 2)) }
+  return { raised = value, frames = failure.frames(co and debug.traceback(co) or debug.traceback("", 2)) }
 end
 
--- Lua 5.1's xpcall passes no arguments on. There, events are handled one at a time, so three variables are enough.
 local invoke
 if select(2, xpcall(function(x) return x end, print, true)) then
   function invoke(handler, event, ctx)
     return xpcall(handler, on_error, event, ctx)
   end
 else
-  local handler, event, ctx
-  local function call() return handler(event, ctx) end
-  function invoke(h, e, c)
-    handler, event, ctx = h, e, c
-    return xpcall(call, on_error)
+  -- Lua 5.1's xpcall passes no arguments on, and no coroutine yields through it.
+  function invoke(handler, event, ctx)
+    return protect.xpcall(function() return handler(event, ctx) end, on_error)
   end
 end
 
@@ -201,10 +204,25 @@ local function settle_unreadable(self, delivery, err)
   self._held[#self._held + 1] = delivery
 end
 
---- Handles one delivery: the dispatcher's call.
-function Consumer:handle(delivery)
+--- The event of a delivery; nil when it cannot be read, and then it is settled.
+function Consumer:read(delivery)
   local event, err = delivery:event(self._codec)
-  if not event then return settle_unreadable(self, delivery, err) end
+  if event then return event end
+  settle_unreadable(self, delivery, err)
+end
+
+--- Settles a delivery as if its handler had failed: { raised =, frames = }.
+function Consumer:fail(delivery, failed)
+  settle_failure(self, delivery, failed)
+end
+
+--- Handles one delivery: the dispatcher's call, or a worker's of the pool. The event is read here unless it has been.
+function Consumer:handle(delivery, event, worker)
+  local err
+  if not event then
+    event, err = delivery:event(self._codec)
+    if not event then return settle_unreadable(self, delivery, err) end
+  end
   local handler = self._found[event.type]
   if not handler then
     handler = self._router:find(event.type) or self._unhandled
@@ -216,7 +234,13 @@ function Consumer:handle(delivery)
     end
   end
   local ctx = setmetatable({ event = event, subscription = self, _delivery = delivery }, Context)
+  if worker then worker.ctx = ctx end
   local ok, a, b = invoke(handler, event, ctx)
+  if worker then
+    worker.ctx = nil
+    -- It took too long: its event has gone back to the queue.
+    if worker.abandoned then return end
+  end
   ctx._ended = true
   if ok and a ~= false and (a ~= nil or b == nil) and not is_outcome(a) then
     local counts = self._counts
@@ -242,13 +266,15 @@ end
 --- What was delivered comes again.
 function Consumer:channel_lost()
   self._held = {}
+  self.lanes:clear()
   self._losses = self._losses + 1
 end
 
---- The dispatcher's word that no more will come.
+--- No more will come; what has not begun goes back.
 function Consumer:ended()
   self._state = "cancelled"
   self._held = {}
+  for _, delivery in ipairs(self.lanes:clear()) do delivery:reject(true) end
 end
 
 function Consumer:noticed(notice)
@@ -279,10 +305,11 @@ function Consumer:cancel(timeout)
 end
 
 --- Counters since the start: handled, failed (attempts), retried, dead_lettered, rejected, ignored, malformed, unhandled,
--- oversized, dropped; pending: copies whose confirm is awaited now; state.
+-- oversized, dropped; pending: copies whose confirm is awaited now; running: handlers at work, where several may be;
+-- waiting: events not begun for want of one; state.
 ---@return table
 function Consumer:stats()
-  local result = { queue = self.queue, state = self._state }
+  local result = { queue = self.queue, state = self._state, running = self.running, waiting = self.lanes.count }
   for key, value in pairs(self._counts) do result[key] = value end
   return result
 end
@@ -367,7 +394,8 @@ function consumer.subscribe(bus, queue, handlers, opts, level)
     queue = queue, _bus = bus, _hub = hub, _router = routes, _found = routes.found, _policy = policy,
     _codec = given.codec or defaults.codec, _unhandled = type(unhandled) == "function" and unhandled or nil,
     _ack_unhandled = unhandled == "ack", _delays = {}, _own_dead_letters = {}, _held = {}, _losses = 0,
-    _state = "active",
+    _state = "active", concurrency = given.concurrency or 1, ordered_by = given.ordered_by, running = 0,
+    lanes = lanes.new(),
     _counts = { handled = 0, failed = 0, retried = 0, dead_lettered = 0, rejected = 0, ignored = 0, malformed = 0,
       unhandled = 0, oversized = 0, dropped = 0, pending = 0 },
   }, Consumer)
@@ -376,7 +404,9 @@ function consumer.subscribe(bus, queue, handlers, opts, level)
   local ok, err = check_names(self)
   if ok then ok, err = prepare(self, timeout) end
   if ok then
-    ok, err = hub:subscribe(self, { queue = queue, prefetch = given.prefetch or defaults.prefetch,
+    if self.concurrency > 1 then hub:use_pool() end
+    local prefetch = math.max(given.prefetch or defaults.prefetch, self.concurrency)
+    ok, err = hub:subscribe(self, { queue = queue, prefetch = prefetch,
       consumer_tag = given.consumer_tag, exclusive = given.exclusive, priority = given.priority,
       arguments = given.arguments }, timeout)
   end

@@ -101,7 +101,7 @@ function Handover:failed(err)
     queue = self.consumer.queue, to = self.destination.routing_key, error = tostring(err), id = self.properties.message_id,
     next_try = ("%.1fs"):format(wait),
   })
-  self._hub.timers:add(core.now() + wait, self)
+  self._hub:at(core.now() + wait, self)
 end
 
 --- Time to try again.

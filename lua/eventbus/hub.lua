@@ -1,14 +1,18 @@
 --- The hub: what a bus, its views and its subscriptions share. It takes what comes up from the core and gives each item
 -- to whom it belongs: an answer to its waiter, a delivery to the queue of the dispatcher, a notice to the log.
 --
--- A waiter is any table with `answered(self, ok, value, more)`; it is answered once. Whoever waits does so in `turn`,
--- and there answers are given out and timers run, but never a handler called: what is delivered meanwhile stays queued.
+-- A waiter is any table with `answered(self, ok, value, more)`; it is answered once. Whoever waits does so in `await`,
+-- and there answers are given out and timers run, but never a handler begun: what is delivered meanwhile stays queued.
+-- Many coroutines may wait at once (parking.lua).
 
 local Error = require "eventbus.error"
 local core = require "eventbus.core"
 local failure = require "eventbus.failure"
 local log = require "eventbus.log"
+local loops = require "eventbus.loops"
 local mismatch = require "eventbus.mismatch"
+local parking = require "eventbus.parking"
+local pool = require "eventbus.pool"
 local timers = require "eventbus.timers"
 
 local hub = {}
@@ -17,6 +21,7 @@ local ANSWER, DELIVERY = core.ANSWER, core.DELIVERY
 local now = core.now
 -- Beyond an operation's own deadline, which the core keeps: a wait that never ends would be a bug, not a hang.
 local GRACE = 15
+local LONGEST_REST = 3600
 
 ---@class eventbus.Hub
 local Hub = {}
@@ -41,6 +46,7 @@ end
 ---@param config eventbus.Config
 ---@return eventbus.Hub|nil, eventbus.Error|nil
 function hub.open(config)
+  local module = loops.choose(config.loop)
   local bus, err = core.open(config.core)
   if not bus then return nil, err end
   -- They may hold a password, and a dump of a bus would show it.
@@ -49,7 +55,8 @@ function hub.open(config)
     core = bus,
     config = config,
     pid = core.pid(),
-    loop = require "eventbus.loop.blocking",
+    loop = loops.adapt(module, bus),
+    pool = false,            -- of handlers' coroutines; false: handlers are called one by one, in the dispatcher
     waiting = {},            -- id of an operation → its waiter
     cancelled = {},          -- id of a subscription that ended and still got something → when to cancel it again
     early = {},              -- id → an answer that was taken before its waiter was known: see Hub:expect
@@ -70,6 +77,8 @@ function hub.open(config)
     unpumped = 0,            -- asynchronous publishes since answers were last taken
     telling = false,         -- a function of the user's runs in the midst of our work: it must not wait
   }, Hub)
+  self.parking = parking.new(bus, self.loop, function(deadline, waiter) return self:turn(deadline, waiter) end)
+  if not self.loop.main_turns then self:use_pool() end
   local write = log.new(config.log)
   self.log = function(level, text, fields)
     local before = self.telling
@@ -78,6 +87,11 @@ function hub.open(config)
     self.telling = before
   end
   return self
+end
+
+--- From now on handlers run in coroutines, so that several can be under way.
+function Hub:use_pool()
+  self.pool = self.pool or pool.new(self)
 end
 
 local LEVEL = {
@@ -148,6 +162,8 @@ local function take(self, kind, id, a, b, c)
     if waiter then
       self.waiting[id] = nil
       waiter:answered(a, b, c)
+      local lot = self.parking
+      if lot.by_waiter[waiter] then lot:answered(waiter) end
     else
       self.early[id] = { a, b, c }
     end
@@ -184,6 +200,9 @@ function Hub:pump()
     take(self, kind, id, a, b, c)
     kind, id, a, b, c = bus:next()
   end
+  local lot = self.parking
+  if any then lot:changed() end
+  if lot.poked then lot:ask_again() end
   return any
 end
 
@@ -206,55 +225,123 @@ local function forked(self)
   self:abandon(err)
 end
 
---- Waits until there is something to take, at most until `deadline`. Returns at once when a timer is due.
----@param deadline number  on core.now's clock
-function Hub:rest(deadline)
-  if core.pid() ~= self.pid then return forked(self) end
-  local at = self.timers:next()
-  local seconds = (at and at < deadline and at or deadline) - now()
-  if seconds > 0 then self.loop.wait(self.core, seconds < 3600 and seconds or 3600) end
-end
-
--- Under `bus:run`: a second signal ends every wait.
-local function signalled(self)
-  if not self.trapping then return false end
-  local _, count = core.trapped()
-  if count and count >= 2 then self.stop_now = true end
-  return self.stop_now
-end
-
---- Raises in a function for log or on_notice: before anything is begun whose end nobody would see.
-function Hub:check_may_wait()
-  if self.telling then error("eventbus: a function for log or on_notice must not wait", 0) end
-end
-
---- One step of any wait: what is there, what is due, or else a rest. False once the deadline has passed.
----@param deadline number
+--- Runs what is due. Whether anything was.
+---@param t number
 ---@return boolean
-function Hub:turn(deadline)
-  self:check_may_wait()
-  local any = self:pump()
-  local t = now()
-  local at = self.timers:next()
-  if at and at <= t then
-    self.timers:run(t)
-    return true
-  end
-  if any then return true end
-  if t >= deadline or signalled(self) then return false end
-  self:rest(deadline)
+function Hub:due(t)
+  local lot, at = self.parking, self.timers:next()
+  if t >= lot.earliest then lot:overdue(t) end
+  if not at or at > t then return false end
+  self.timers:run(t)
+  lot:changed()
   return true
 end
 
---- Turns until the waiter's `done` is true. False: the deadline passed first.
+--- Wakes an object (`due(now)`) at a time.
+function Hub:at(at, object)
+  self.timers:add(at, object)
+  self.parking:timer_set(at)
+end
+
+--- Waits until there is something to take, at most until `deadline`. Returns at once when a timer is due.
+---@param deadline number  on core.now's clock
+---@param waiter? table    of the caller; nil: it waits for anything
+function Hub:rest(deadline, waiter)
+  if core.pid() ~= self.pid then return forked(self) end
+  local at, earliest, till = self.timers:next(), self.parking.earliest, deadline
+  if at and at < till then till = at end
+  if earliest < till then till = earliest end
+  local seconds = till - now()
+  if seconds > 0 then
+    self.parking:rest(waiter, deadline, seconds < LONGEST_REST and seconds or LONGEST_REST)
+  end
+end
+
+--- Under `bus:run`: the number of signals that came. The first stops the run, a second ends every wait.
+---@return integer
+function Hub:signals()
+  if not self.trapping then return 0 end
+  local _, count = core.trapped()
+  count = count or 0
+  if count > (self.signals_seen or 0) then
+    self.signals_seen = count
+    if count >= 2 then
+      self.stop_now = true
+      self.parking:wake_all()
+    else
+      self.parking:changed()
+    end
+  end
+  return count
+end
+
+--- Whether no other event is to be begun: the run is to end.
+---@return boolean
+function Hub:halting()
+  return self.stopping or self.stop_now or (self.trapping and core.trapped() ~= nil) or false
+end
+
+--- Makes `bus:run` end.
+function Hub:stop()
+  self.stopping = true
+  self.parking:changed()
+end
+
+--- Whether the caller may wait at all, be it by blocking the thread.
+---@return boolean
+function Hub:may_wait()
+  return not self.telling and (not self.loop.never_blocks or self.parking:may_suspend())
+end
+
+--- Raises where nobody may wait: before anything is begun whose end nobody would see.
+function Hub:check_may_wait()
+  if self.telling then error("eventbus: a function for log, on_notice or ordered_by must not wait", 0) end
+  if self.loop.never_blocks and not self.parking:may_suspend() then
+    error("eventbus: this call would wait, and here nothing can; publish with publish_async, without waiting", 0)
+  end
+end
+
+--- One step of any wait: what is there, what is due, or else a rest. False once the wait is over: the deadline has passed,
+-- a second signal came, the bus is closed.
+---@param deadline number
+---@param waiter? table
+---@param regardless? boolean  of a second signal
+---@return boolean
+function Hub:turn(deadline, waiter, regardless)
+  if self.telling or self.loop.never_blocks then self:check_may_wait() end
+  local any = self:pump()
+  local t = now()
+  if self:due(t) or any then return true end
+  if t >= deadline or self.ended then return false end
+  self:signals()
+  if self.stop_now and not regardless then return false end
+  self:rest(deadline, waiter)
+  return true
+end
+
+--- Waits until the waiter's `done` is true. False: the wait was over first.
 ---@param waiter table
 ---@param deadline number
 ---@return boolean
 function Hub:await(waiter, deadline)
   while not waiter.done do
-    if not self:turn(deadline) then return waiter.done or false end
+    if not self:turn(deadline, waiter) then break end
   end
-  return true
+  if self.parking.first then self.parking:pass_on() end
+  return waiter.done or false
+end
+
+--- Waits until a condition holds that no single answer decides. False: the wait was over first.
+---@param condition fun(): boolean
+---@param deadline number
+---@param regardless? boolean  of a second signal
+---@return boolean
+function Hub:await_that(condition, deadline, regardless)
+  while not condition() do
+    if not self:turn(deadline, nil, regardless) then break end
+  end
+  if self.parking.first then self.parking:pass_on() end
+  return condition()
 end
 
 --- Why a wait ended without an answer.
@@ -277,7 +364,10 @@ local function submit(self, waiter, deadline, method, ...)
       self:expect(id, waiter)
       return true
     end
-    if err.code ~= "full" or not self:turn(deadline) then return nil, err end
+    if err.code ~= "full" or not self:turn(deadline) then
+      self.parking:pass_on()
+      return nil, err
+    end
   end
 end
 
@@ -406,7 +496,11 @@ end
 function Hub:abandon(err)
   local waiting = self.waiting
   self.waiting = {}
-  for _, waiter in pairs(waiting) do waiter:answered(nil, err) end
+  for _, waiter in pairs(waiting) do
+    waiter:answered(nil, err)
+    self.parking:answered(waiter)
+  end
+  self.parking:changed()
 end
 
 Hub.now = now

@@ -1,9 +1,12 @@
---- The dispatcher: it gives deliveries to their subscriptions, one after the other, until told to stop.
--- `run` ends in order: subscriptions are cancelled, what was not begun goes back to the queues, copies and publishes that
--- are under way are confirmed, and only then it returns.
+--- The dispatcher: it gives deliveries to their subscriptions until told to stop: one after the other, or to a pool of
+-- coroutines where several may be handled at once.
+-- `run` ends in order: subscriptions are cancelled, what was not begun goes back to the queues, handlers, copies and
+-- publishes that are under way end, and only then it returns.
 
+local Error = require "eventbus.error"
 local core = require "eventbus.core"
 local options = require "eventbus.options"
+local protect = require "eventbus.protect"
 local ticket = require "eventbus.ticket"
 local units = require "eventbus.units"
 
@@ -13,17 +16,21 @@ local DELIVERY, now = core.DELIVERY, core.now
 -- With the 3 s that bus:close may take, less than the 10 s that Docker waits before it kills.
 local STOP_TIMEOUT = 6
 local HOUSEKEEPING = 64   -- deliveries between two looks at timers and limits, when they come without a pause
+local LAST_WORDS = 1      -- for handlers whose waits a second signal has ended, and for idle coroutines to end
+local LEAVE = 1           -- for whoever still waits for a bus that is closed
 
 ---@class eventbus.RunOptions
----@field signals boolean|nil            stop on SIGTERM and SIGINT (default true); a second one stops now
+---@field signals boolean|nil            stop on SIGTERM and SIGINT (default true, false in OpenResty); a second stops now
 ---@field timeout number|string|nil      stop after this time
 ---@field idle number|string|nil         stop when nothing came for this time
 ---@field stop_timeout number|string|nil how long the end may take; default 6 s
 local RUN = { signals = options.boolean, timeout = units.duration, idle = units.duration, stop_timeout = units.duration }
 
 local function dispatch(hub, id, delivery)
-  local consumer = hub.consumers[id]
-  if consumer then
+  local consumer, pool = hub.consumers[id], hub.pool
+  if consumer and pool then
+    pool:offer(consumer, delivery)
+  elseif consumer then
     consumer:handle(delivery)
   else
     delivery:reject(true)
@@ -40,6 +47,20 @@ local function give_back(hub)
   end
 end
 
+-- Handlers that are under way end, or their events go back.
+local function drain_handlers(hub, deadline)
+  local pool = hub.pool
+  if not pool then return end
+  local function none() return pool.busy == 0 end
+  if not hub:await_that(none, deadline) and hub.stop_now then hub:await_that(none, now() + LAST_WORDS, true) end
+  local left = pool:abandon()
+  if left > 0 then
+    hub.log("warning", ("%d handlers did not end in time; their events go back to their queues"):format(left))
+  end
+  pool:dismiss()
+  hub:await_that(function() return pool.alive == 0 end, now() + LAST_WORDS, true)
+end
+
 --- The orderly end of all subscriptions, until `deadline`.
 ---@param hub eventbus.Hub
 ---@param deadline number
@@ -50,14 +71,16 @@ function runner.drain(hub, deadline)
   for _, consumer in ipairs(list) do consumer:ended() end
   hub.consumers = {}
   give_back(hub)
-  while hub.handover_count > 0 and not hub.failure.publish do
-    if not hub:turn(deadline) then break end
+  drain_handlers(hub, deadline)
+  if hub.handover_count > 0 then
+    hub:await_that(function() return hub.handover_count == 0 or hub.failure.publish ~= nil end, deadline)
   end
   for handover in pairs(hub.handovers) do handover:abandon() end
   local batch = hub.batch
   while batch do
-    while batch.pending > 0 and not hub.failure.publish do
-      if not hub:turn(deadline) then break end
+    local counted = batch
+    if batch.pending > 0 then
+      hub:await_that(function() return counted.pending == 0 or hub.failure.publish ~= nil end, deadline)
     end
     batch = batch.before
   end
@@ -67,22 +90,19 @@ end
 local function why_stop(hub, limits)
   if hub.stopping then return "stopped" end
   if hub.failure.control then return "failed" end
-  if hub.trapping then
-    local _, count = core.trapped()
-    if count then
-      hub.stop_now = hub.stop_now or count >= 2
-      return "signal"
-    end
-  end
+  if hub:signals() > 0 then return "signal" end
   local t = now()
-  hub.timers:run(t)
+  hub:due(t)
   if t >= limits.deadline then return "timeout" end
-  if limits.idle and t - limits.last_event >= limits.idle then return "idle" end
+  if limits.idle then
+    if hub.pool and hub.pool.busy > 0 then limits.last_event = t end
+    if t - limits.last_event >= limits.idle then return "idle" end
+  end
 end
 
 -- The hot loop. Returns why it ended.
 local function loop(hub, limits)
-  local bus, count = hub.core, 0
+  local bus, count, lot = hub.core, 0, hub.parking
   local next_item, trapped = bus.next, core.trapped
   while true do
     local delivery, id = hub:shift()
@@ -93,6 +113,7 @@ local function loop(hub, limits)
         delivery = a
       elseif kind then
         hub:take(kind, id, a, b, c)
+        lot:changed()
       else
         local why = why_stop(hub, limits)
         if why then return why end
@@ -113,6 +134,43 @@ local function loop(hub, limits)
   end
 end
 
+local function run(hub, given)
+  local t = now()
+  local limits = { deadline = given.timeout and t + given.timeout or math.huge, idle = given.idle, last_event = t }
+  local signals = given.signals
+  if signals == nil then signals = hub.loop.signals ~= false end
+  if signals then core.trap(hub.core) end
+  hub.trapping, hub.signals_seen = signals, 0
+  hub.running, hub.stopping, hub.stop_now = protect.running() or true, false, false
+  local ok, why = protect.pcall(loop, hub, limits)
+  local err = hub.failure.control
+  if ok then runner.drain(hub, now() + (given.stop_timeout or STOP_TIMEOUT)) end
+  if hub.trapping then core.untrap() end
+  hub.running, hub.stopping, hub.trapping, hub.stop_now = false, false, false, false
+  -- Handlers cannot raise through; a debug hook, a signal handler of the host, or want of memory can.
+  if not ok then error(why, 0) end
+  if hub.close_wanted then runner.close(hub, hub.close_wanted) end
+  hub.parking:pass_on()
+  if why == "failed" then return nil, err end
+  return true, why
+end
+
+-- Outside of its loop: starts that, and runs in it.
+local function run_in_loop(hub, given, level)
+  local host = hub.loop
+  if not host.run then
+    error(("bus:run: call it in a coroutine of the loop (%s)"):format(host.name or "your adapter"), level + 1)
+  end
+  local ended, ok, a, b
+  host:run(function()
+    ok, a, b = protect.pcall(run, hub, given)
+    ended = true
+  end)
+  if not ended then return nil, Error.new("closed", "the event loop ended before the run did") end
+  if not ok then error(a, 0) end
+  return a, b
+end
+
 --- Handles events until `bus:stop()`, a signal, or a limit. True and why: "stopped", "signal", "timeout" or "idle";
 -- nil, err when the connection was given up.
 ---@param hub eventbus.Hub
@@ -121,26 +179,13 @@ end
 ---@return true|nil, string|eventbus.Error
 function runner.run(hub, opts, level)
   local given = options.check(RUN, opts, "bus:run", level)
-  if hub.running then error("bus:run: it is running already, this is one of its handlers", level) end
+  if hub.running then error("bus:run: it is running already, be it because this is one of its handlers", level) end
   if hub.closed then return nil, hub:closed_error() end
   if next(hub.consumers) == nil then
     hub.log("warning", "bus:run: nothing is subscribed (it ends all subscriptions when it ends: subscribe before each)")
   end
-  local t = now()
-  local limits = { deadline = given.timeout and t + given.timeout or math.huge, idle = given.idle, last_event = t }
-  if given.signals ~= false then core.trap(hub.core) end
-  hub.trapping = given.signals ~= false
-  hub.running, hub.stopping, hub.stop_now = true, false, false
-  local ok, why = pcall(loop, hub, limits)
-  local err = hub.failure.control
-  if ok then runner.drain(hub, now() + (given.stop_timeout or STOP_TIMEOUT)) end
-  if hub.trapping then core.untrap() end
-  hub.running, hub.stopping, hub.trapping, hub.stop_now = false, false, false, false
-  -- Handlers cannot raise through; a debug hook, a signal handler of the host, or want of memory can.
-  if not ok then error(why, 0) end
-  if hub.close_wanted then runner.close(hub, hub.close_wanted) end
-  if why == "failed" then return nil, err end
-  return true, why
+  if hub.loop.main_turns or hub.parking:may_suspend() then return run(hub, given) end
+  return run_in_loop(hub, given, level)
 end
 
 local function handle_some(hub, deadline, at_once, most)
@@ -151,7 +196,7 @@ local function handle_some(hub, deadline, at_once, most)
       dispatch(hub, id, delivery)
       handled = handled + 1
     elseif not hub:pump() then
-      hub.timers:run(now())
+      hub:due(now())
       if handled > 0 or hub.failure.control or now() >= deadline then break end
       hub:rest(deadline)
     elseif hub.first > hub.last and at_once then
@@ -169,35 +214,73 @@ end
 function runner.poll(hub, timeout, most, level)
   if hub.running then error("bus:poll: not inside a handler", level) end
   if hub.closed then return nil, hub:closed_error() end
-  hub.running = true
-  local ok, handled = pcall(handle_some, hub, now() + timeout, timeout == 0, most)
+  if not hub.loop.main_turns and not hub.parking:may_suspend() then
+    error("bus:poll: call it in a coroutine of the loop", level)
+  end
+  hub.running, hub.stopping = protect.running() or true, false
+  local ok, handled = protect.pcall(handle_some, hub, now() + timeout, timeout == 0, most)
   hub.running = false
+  hub.parking:pass_on()
   if not ok then error(handled, 0) end
   if hub.close_wanted then runner.close(hub, hub.close_wanted) end
   if handled == 0 and hub.failure.control then return nil, hub.failure.control end
   return handled
 end
 
+-- Whether the caller is the dispatcher, or a handler.
+local function inside_run(hub)
+  local caller = protect.running()
+  if not hub.parking:may_suspend() or hub.running == (caller or true) then return true end
+  for worker in pairs(hub.pool and hub.pool.working or {}) do
+    if worker.coroutine == caller then return true end
+  end
+  return false
+end
+
+-- Nobody may wait for the descriptor when it is closed.
+local function clear_out(hub)
+  local lot = hub.parking
+  hub.ended = true
+  lot:wake_all()
+  if hub.loop.close then return hub.loop:close() end
+  local quit = now() + LEAVE
+  while lot.turner and lot:may_suspend() and now() < quit do lot:rest(nil, quit, LEAVE) end
+end
+
+local function ended(hub, connection)
+  local state = hub.state[connection]
+  return state == "closed" or state == "idle" or hub.failure[connection] ~= nil
+end
+
 --- Ends the bus in order within `seconds`: subscriptions, publishes under way, then the connections. In a handler it is
--- put off until the handler and the run are over.
+-- put off until the handler and the run are over; any other coroutine waits for that.
 ---@param hub eventbus.Hub
 ---@param seconds number
 ---@return true|nil, eventbus.Error|nil
 function runner.close(hub, seconds)
   if hub.closed then return true end
+  local deadline = now() + seconds
   if hub.running then
-    hub.close_wanted, hub.stopping = seconds, true
+    hub.close_wanted = hub.close_wanted or seconds
+    hub:stop()
+    if not inside_run(hub) then
+      hub:await_that(function() return hub.closed end, deadline + STOP_TIMEOUT)
+    end
     return true
   end
   hub:check_may_wait()
   hub.close_wanted = nil
-  local deadline = now() + seconds
   runner.drain(hub, deadline)
+  if hub.closed then return true end  -- by another coroutine, meanwhile
   hub.closed = true
   hub.core:shutdown(math.max(deadline - now(), 0.05))
   -- The core answers whatever is still under way, at the latest when its time is over.
-  while next(hub.waiting) ~= nil and hub:turn(deadline + 1) do end
+  hub:await_that(function() return next(hub.waiting) == nil end, deadline + 1)
   hub:abandon(hub:closed_error())
+  if hub.parking:may_suspend() then
+    hub:await_that(function() return ended(hub, "control") and ended(hub, "publish") end, deadline)
+  end
+  clear_out(hub)
   hub.core:close(math.max(deadline - now(), 0.05))
   hub.consumers, hub.ready, hub.first, hub.last = {}, {}, 1, 0
   local count, first = ticket.unnoticed(hub)

@@ -82,8 +82,12 @@ local function wait_for_room(hub, exchange, key, event, properties, timeout, cod
     local waited = hub:turn(deadline)
     local left = deadline - now()
     local op, id = hub.core:publish_event(exchange, key, event, properties, left > 0.001 and left or 0.001, codec)
-    if op or id.code ~= "full" then return op, id end
+    if op or id.code ~= "full" then
+      hub.parking:pass_on()
+      return op, id
+    end
     if not waited then
+      hub.parking:pass_on()
       if hub.blocked.publish then
         return nil, Error.new("blocked", "the outbox is full and the broker takes nothing: " .. hub.blocked.publish)
       end
@@ -134,7 +138,7 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
 
   local bus_core = hub.core
   local op, id = bus_core:publish_event(exchange, key, event, properties, timeout, codec)
-  if not op and id.code == "full" and not hub.telling then
+  if not op and id.code == "full" and hub:may_wait() then
     op, id = wait_for_room(hub, exchange, key, merged({}, event), properties, timeout, codec)
   end
   event.data = nil

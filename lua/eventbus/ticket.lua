@@ -88,10 +88,9 @@ function ticket.flush(hub, timeout, level)
   local deadline = now() + seconds
   local at = batch
   while at do
-    while at.pending > 0 do
-      if not hub:turn(deadline) and at.pending > 0 then
-        return nil, Error.new("timeout", ("%d publishes are still unanswered"):format(at.pending))
-      end
+    local counted = at
+    if at.pending > 0 and not hub:await_that(function() return counted.pending == 0 end, deadline) then
+      return nil, Error.new("timeout", ("%d publishes are still unanswered"):format(at.pending))
     end
     at = at.before
   end
