@@ -48,6 +48,14 @@ DESTDIR =
 LUADIR = $(PREFIX)/share/lua/$(LUA_ABI)
 LIBDIR = $(PREFIX)/lib/lua/$(LUA_ABI)
 BINDIR = $(PREFIX)/bin
+DATADIR = $(PREFIX)/share
+# The interpreter of the installed command.
+INTERPRETER = $(call once,INTERPRETER,$(or $(shell tools/env $(LUA) -- sh -c 'printf %s "$$EVENTBUS_LUA"' 2>/dev/null), \
+	/usr/bin/env $(LUA_NAME)))
+# Not empty when another program moves the files after `make install`, as LuaRocks does.
+RELOCATED =
+INSTALL = DESTDIR='$(DESTDIR)' LUADIR='$(LUADIR)' LIBDIR='$(LIBDIR)' BINDIR='$(BINDIR)' DATADIR='$(DATADIR)' \
+	MODULE='$(MODULE)' INTERPRETER='$(INTERPRETER)' RELOCATED='$(RELOCATED)' tools/install
 PKG_CONFIG ?= pkg-config
 
 # Asked for on first use, not while reading this file: `make test` on a new machine installs pkg-config before that.
@@ -158,18 +166,21 @@ bench: $(BENCHES)
 .PHONY: share
 share: build
 	@tools/env $(LUA) -- @lua tools/share $(BUILD)/share
+# A library goes without them.
+SHARE = if tools/env $(LUA) -- @lua -e 'require "argparse"' >/dev/null 2>&1; then $(MAKE) -s share; \
+	else echo "no argparse for $(LUA_NAME): installs no man page and no completions"; fi
 
-## install    PREFIX=/usr/local DESTDIR= (or LUADIR=, LIBDIR=, BINDIR=)
+## install    PREFIX=/usr/local DESTDIR= (or LUADIR=, LIBDIR=, BINDIR=, DATADIR=); LUA= as for build
 .PHONY: install
 install: build
-	@set -e; for file in $(LUA_SOURCES:lua/%=%); do \
-		mkdir -p "$(DESTDIR)$(LUADIR)/$$(dirname "$$file")"; \
-		install -m 644 "lua/$$file" "$(DESTDIR)$(LUADIR)/$$file"; \
-	done
-	@mkdir -p "$(DESTDIR)$(LIBDIR)/eventbus"
-	@install -m 755 $(MODULE) "$(DESTDIR)$(LIBDIR)/eventbus/core.so"
-	@if [ -f bin/eventbus ]; then mkdir -p "$(DESTDIR)$(BINDIR)" && \
-		install -m 755 bin/eventbus "$(DESTDIR)$(BINDIR)/eventbus"; fi
+	@$(SHARE)
+	@$(INSTALL) add
+
+## uninstall  takes away what install put there
+.PHONY: uninstall
+uninstall: build
+	@$(SHARE)
+	@$(INSTALL) remove
 
 ## clean      remove build/
 .PHONY: clean

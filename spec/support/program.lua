@@ -9,6 +9,8 @@ local children = require "demo.children"
 local program = {}
 program.__index = program
 
+program.quote = children.quote
+
 local group
 
 -- One group, and one reaper, for all tests of a run.
