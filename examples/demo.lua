@@ -167,7 +167,8 @@ function demo:failing_handler()
   check(attempts, "the handler was called %d times", RETRIES + 1)
   for i = 2, #attempts do
     local gap = attempts[i].at - attempts[i - 1].at
-    check(attempts[i].attempt == i and gap >= DELAY - 0.01 and gap < DELAY + 2, "attempt %d came %.2f s after attempt %d",
+    -- A line is written when the copy is confirmed, later than the delay began: what we see may be shorter.
+    check(attempts[i].attempt == i and gap >= DELAY / 2 and gap < DELAY + 2, "attempt %d came %.2f s after attempt %d",
       i, gap, i - 1)
   end
 end

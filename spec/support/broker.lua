@@ -219,10 +219,11 @@ function Broker:queue(vhost, name)
   return queue
 end
 
---- A durable classic queue without arguments, behind the clients' backs.
+--- A durable classic queue without arguments, behind the clients' backs. It is on the disk when this returns: the server
+--- itself writes a moment later, and a kill in between would lose it.
 function Broker:declare_queue(vhost, name)
-  self:eval(("element(1, rabbit_amqqueue:declare(%s, true, false, [], none, <<\"spec\">>))"):format(
-    resource(vhost, "queue", name)))
+  self:eval(("element(1, rabbit_amqqueue:declare(%s, true, false, [], none, <<\"spec\">>)), catch mnesia:sync_log()")
+    :format(resource(vhost, "queue", name)))
 end
 
 --- Deletes a queue behind its consumers' backs: they get basic.cancel.
