@@ -157,6 +157,12 @@ bench-quick: deps
 	@$(MAKE) --no-print-directory build bench LUA=$(LUA)
 	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/quick.lua $(EVENTS) $(ROUNDS)'
 
+## bench-json JSON beside lua-cjson
+.PHONY: bench-json
+bench-json: deps
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua bench/json.lua
+
 ## bench      the programs of bench/, for instance build/bench/floor
 .PHONY: bench
 bench: $(BENCHES)

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "eb_decimal.h"
+#include "eb_json_run.h"
+
 /* What may come next. */
 enum {
   VALUE,          /* a value */
@@ -135,22 +138,31 @@ static size_t put_utf8 (char *to, unsigned c) {
   return 4;
 }
 
+/* What a letter behind a backslash stands for; 0: nothing. */
+static char escaped_by (char c) {
+  switch (c) {
+    case '"': case '\\': case '/': return c;
+    case 'b': return '\b';
+    case 'f': return '\f';
+    case 'n': return '\n';
+    case 'r': return '\r';
+    case 't': return '\t';
+    default: return 0;
+  }
+}
+
 /* The escape at p (behind its backslash); NULL when it is wrong. */
 static const char *unescape (eb_json *j, const char *p, char *to, size_t *n) {
-  static const char from[] = "\"\\/bfnrt", into[] = "\"\\/\b\f\n\r\t";
   if (p == j->end) {
     fail_at(j, p, "an unfinished string");
     return NULL;
   }
   if (*p != 'u') {
-    const char *at = *p == '\0' ? NULL : strchr(from, *p);
-    if (at == NULL) {
-      fail_at(j, p, "no such escape");
-      return NULL;
-    }
-    to[0] = into[at - from];
+    to[0] = escaped_by(*p);
     *n = 1;
-    return p + 1;
+    if (to[0] != 0) return p + 1;
+    fail_at(j, p, "no such escape");
+    return NULL;
   }
   int c = j->end - p >= 5 ? hex4(p + 1) : -1;
   if (c < 0) {
@@ -175,86 +187,59 @@ static const char *unescape (eb_json *j, const char *p, char *to, size_t *n) {
   return p;
 }
 
-/* The first byte that is not plain: '"', '\\', a control, or above 0x7F. Eight
-** at a time: each test sets the high bit of a byte that it holds for. */
-static const char *plain_run (const char *p, const char *end) {
-  const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
-  while (end - p >= 8) {
-    uint64_t w;
-    memcpy(&w, p, 8);
-    uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
-    uint64_t hit = (w - ones * 0x20) | (quote - ones) | (slash - ones) | w;
-    if (hit & highs) break;
-    p += 8;
-  }
-  while (p < end) {
-    unsigned char c = (unsigned char)*p;
-    if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\') break;
-    p++;
-  }
-  return p;
+/* Why a run ended at p, if not for an escape or the closing quote. */
+static bool bad_char (eb_json *j, const char *p) {
+  fail_at(j, p, p == j->end ? "an unfinished string"
+                : (unsigned char)*p < 0x20
+                    ? "a control character in a string: escape it"
+                    : "invalid UTF-8");
+  return false;
 }
 
-static const char *bad_char (eb_json *j, const char *p) {
-  fail_at(j, p, "a control character in a string: escape it");
-  return NULL;
+/* The rest of a string whose first escape is at p; what is before begins at
+** j->p. It becomes j->text. */
+static bool read_escaped (eb_json *j, const char *p) {
+  enum { SPARE = 64 };
+  const char *begin = j->p, *end = j->end;
+  eb_buffer *b = &j->scratch;
+  eb_buffer_truncate(b, 0);
+  for (;;) {
+    size_t run = (size_t)(p - begin);
+    char *to = (char *)eb_buffer_reserve(b, run + SPARE);
+    if (to == NULL) {
+      out_of_memory(j);
+      return false;
+    }
+    char *start = to, *full = to + run + SPARE - EB_NEAR - 4;
+    memcpy(to, begin, run);
+    to += run;
+    while (p < end && *p == '\\' && to < full) {
+      size_t n;
+      p = unescape(j, p + 1, to, &n);
+      if (p == NULL) return false;
+      to += n;
+      eb_run_near(&p, end, &to);
+    }
+    eb_buffer_commit(b, (size_t)(to - start));
+    begin = p;
+    p = eb_run(p, end);
+    if (p == begin && p < end && *p == '"') break;
+    if (p == end || (*p != '\\' && *p != '"')) return bad_char(j, p);
+  }
+  j->text = (const char *)eb_buffer_bytes(b);
+  j->size = eb_buffer_size(b);
+  j->p = p + 1;
+  return true;
 }
 
 /* j->p is behind the quote. The string becomes j->text; false: failed. */
 static bool read_string (eb_json *j) {
-  const char *begin = j->p, *p = begin, *end = j->end;
-  bool escaped = false, wide = false;
-  for (;;) {
-    p = plain_run(p, end);
-    if (p == end) {
-      fail_at(j, p, "an unfinished string");
-      return false;
-    }
-    unsigned char c = (unsigned char)*p;
-    if (c == '"') break;
-    if (c >= 0x80) {
-      wide = true;
-      while (p < end && (unsigned char)*p >= 0x80) p++;
-    } else if (c == '\\') {
-      char to[4];
-      size_t n;
-      if (!escaped) eb_buffer_truncate(&j->scratch, 0);
-      escaped = true;
-      if (!eb_buffer_append(&j->scratch, begin, (size_t)(p - begin))) {
-        out_of_memory(j);
-        return false;
-      }
-      p = unescape(j, p + 1, to, &n);
-      if (p == NULL) return false;
-      if (!eb_buffer_append(&j->scratch, to, n)) {
-        out_of_memory(j);
-        return false;
-      }
-      begin = p;
-    } else {
-      return bad_char(j, p) != NULL;
-    }
-  }
-  size_t tail = (size_t)(p - begin);
-  if (wide) {  /* escapes yield valid UTF-8, so the raw text tells all */
-    size_t size = (size_t)(p - j->p), bad = eb_json_valid_utf8(j->p, size);
-    if (bad != size) {
-      fail_at(j, j->p + bad, "invalid UTF-8");
-      return false;
-    }
-  }
-  if (!escaped) {
-    j->text = begin;
-    j->size = tail;
-  } else {
-    if (!eb_buffer_append(&j->scratch, begin, tail)) {
-      out_of_memory(j);
-      return false;
-    }
-    j->text = (const char *)eb_buffer_bytes(&j->scratch);
-    j->size = eb_buffer_size(&j->scratch);
-    if (j->size == 0) j->text = "";
-  }
+  const char *p = eb_run(j->p, j->end);
+  if (p == j->end) return bad_char(j, p);
+  if (*p == '\\') return read_escaped(j, p);
+  if (*p != '"') return bad_char(j, p);
+  j->text = j->p;
+  j->size = (size_t)(p - j->p);
   j->p = p + 1;
   return true;
 }
@@ -268,11 +253,7 @@ static bool digit (const eb_json *j, const char *p) {
   return p < j->end && *p >= '0' && *p <= '9';
 }
 
-static const double powers[] = {1,    1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-
-/* strtod needs a '\0', and wants the locale's decimal point: it gets none, but
+/* For more digits than 64 bits hold. strtod needs a '\0', and wants the locale's decimal point: it gets none, but
 ** the digits before the exponent as a whole number, and 'exponent' to match. */
 static bool slow_double (const char *p, size_t n, int64_t exponent, double *v) {
   enum { EXPONENT_TEXT = 32 };
@@ -335,10 +316,8 @@ static eb_json_token read_number (eb_json *j) {
     return EB_JSON_INT;
   }
   int64_t exponent = shown - places;
-  /* Up to 2^53 and 10^22 both are exact doubles, so one rounding is right. */
-  if (exact && v <= (1ull << 53) && exponent >= -22 && exponent <= 22) {
-    double x = (double)v;
-    x = exponent < 0 ? x / powers[-exponent] : x * powers[exponent];
+  if (exact) {
+    double x = eb_decimal_value(v, exponent);
     j->number = negative ? -x : x;
   } else if (!slow_double(begin, j->size, exponent, &j->number)) {
     return out_of_memory(j);

@@ -19,10 +19,12 @@ enum {
 ** *bad is the offset of the first wrong byte, else SIZE_MAX. On false the
 ** buffer may hold half of it: the caller rolls back. */
 bool eb_json_put_string (eb_buffer *b, const char *p, size_t n, size_t *bad);
+/* The same of a member's name: ',' unless it is the first, name and ':'. */
+bool eb_json_put_name (eb_buffer *b, bool first, const char *p, size_t n,
+                       size_t *bad);
 bool eb_json_put_int (eb_buffer *b, int64_t v);
-/* The shortest text that reads back as v, which is finite (a power of two may
-** take one digit more). 'point': a whole number shows that it is a float,
-** "1000.0". The locale does not matter. */
+/* The shortest digits that read back as v, which is finite. 'point': a whole
+** number shows that it is a float, "1000.0". The locale does not matter. */
 bool eb_json_put_double (eb_buffer *b, double v, bool point);
 
 /* Offset of the first byte that is not UTF-8, or n. */

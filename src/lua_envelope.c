@@ -407,13 +407,16 @@ int lua_envelope_decode_body (lua_State *L, const char *p, size_t n,
   r.value.array_mt = lua_gettop(L);
   lua_createtable(L, 0, 8);
   r.event = lua_gettop(L);
-  r.json = lua_scratch_read(lua_scratch_take(L), p, n, EB_JSON_DEPTH);
+  lua_scratch *s = lua_scratch_take(L);
+  r.json = lua_scratch_read(s, p, n, EB_JSON_DEPTH);
+  r.value.guess = &s->guess;
   r.value.L = L;
   r.value.json = r.json;
   r.value.big = LUA_BIG_ERROR;
   r.value.marks = true;
+  eb_error err;
   bool ok = decode(&r);
-  eb_error err = r.json->err;
+  if (!ok) err = r.json->err;
   lua_scratch_give(L, r.event + 1);
   lua_settop(L, r.event);
   if (ok) return 1;

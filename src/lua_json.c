@@ -76,7 +76,7 @@ static int json_decode (lua_State *L) {
   size_t n;
   const char *p = luaL_checklstring(L, 1, &n);
   unsigned max_depth = EB_JSON_DEPTH;
-  lua_decoder d = {L, NULL, LUA_BIG_ERROR, true, 0};
+  lua_decoder d = {L, NULL, LUA_BIG_ERROR, true, 0, NULL};
   lua_settop(L, 2);
   if (!lua_isnil(L, 2)) {
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -97,8 +97,10 @@ static int json_decode (lua_State *L) {
   }
   lua_array_mt_push(L);
   d.array_mt = lua_gettop(L);
-  d.json = lua_scratch_read(lua_scratch_take(L), p, n, max_depth);
+  lua_scratch *s = lua_scratch_take(L);
   int scratch = lua_gettop(L);
+  d.json = lua_scratch_read(s, p, n, max_depth);
+  d.guess = &s->guess;
   bool ok = lua_value_decode(&d, eb_json_next(d.json)) &&
             eb_json_next(d.json) == EB_JSON_END;
   if (ok) {

@@ -11,11 +11,13 @@
 
 #include "eb_json.h"
 #include "lua_compat.h"
+#include "lua_value.h"
 
 typedef struct lua_scratch {
   eb_buffer out;  /* empty when taken */
   eb_json json;
   bool reading;   /* json was begun and not ended */
+  lua_guess guess;
 } lua_scratch;
 
 /* Pushes a scratch that is nobody else's until it is given back. */

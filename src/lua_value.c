@@ -74,14 +74,17 @@ void lua_encoder_explain (lua_encoder *e, const char *root) {
                was.message);
 }
 
-static bool encode_string (lua_encoder *e, int index, bool is_key) {
-  size_t n, bad;
-  const char *p = lua_tolstring(e->L, index, &n);
-  if (eb_json_put_string(e->out, p, n, &bad)) return true;
+static bool bad_text (lua_encoder *e, size_t bad, const char *what) {
   if (bad == SIZE_MAX) return no_memory(e);
   return eb_error_set(e->err, EB_ERR_INVALID,
                       "%sinvalid UTF-8 at byte %zu (binary data: send base64)",
-                      is_key ? "a key with " : "", bad + 1);
+                      what, bad + 1);
+}
+
+static bool encode_string (lua_encoder *e, int index) {
+  size_t n, bad;
+  const char *p = lua_tolstring(e->L, index, &n);
+  return eb_json_put_string(e->out, p, n, &bad) || bad_text(e, bad, "");
 }
 
 static bool encode_number (lua_encoder *e, int index) {
@@ -187,12 +190,11 @@ static bool encode_member (lua_encoder *e, bool first, unsigned depth) {
   int top = lua_gettop(L);
   int type = lua_type(L, top - 1);
   if (type != LUA_TSTRING) return refuse_key(e, type);
-  if (!first && !put(e, ',')) return false;
-  if (!encode_string(e, top - 1, true) || !put(e, ':')) return false;
-  if (encode(e, top, depth)) return true;
-  size_t n;
+  size_t n, bad;
   const char *name = lua_tolstring(L, top - 1, &n);
-  return under(e, name, n);
+  if (!eb_json_put_name(e->out, first, name, n, &bad))
+    return bad_text(e, bad, "a key with ");
+  return encode(e, top, depth) || under(e, name, n);
 }
 
 typedef struct name {
@@ -290,7 +292,7 @@ static bool is_empty_array (lua_State *L, int index) {
 static bool encode (lua_encoder *e, int index, unsigned depth) {
   lua_State *L = e->L;
   switch (lua_type(L, index)) {
-    case LUA_TSTRING: return encode_string(e, index, false);
+    case LUA_TSTRING: return encode_string(e, index);
     case LUA_TNUMBER: return encode_number(e, index);
     case LUA_TTABLE: return encode_table(e, index, depth);
     case LUA_TBOOLEAN:
@@ -341,15 +343,30 @@ static bool decode_int (lua_decoder *d) {
   return true;
 }
 
+/* The guess for a table of the level that was just entered. */
+static uint8_t *guess_of (lua_decoder *d, bool object) {
+  unsigned level = d->json->depth - 1;
+  if (level >= LUA_GUESS_LEVELS) level = LUA_GUESS_LEVELS - 1;
+  return object ? &d->guess->members[level] : &d->guess->items[level];
+}
+
+static void learn (uint8_t *guess, int count) {
+  *guess = (uint8_t)(count < LUA_GUESS_MOST ? count : LUA_GUESS_MOST);
+}
+
 static bool decode_array (lua_decoder *d) {
   lua_State *L = d->L;
   int top = lua_gettop(L);
   if (!lua_checkstack(L, 8))
     return eb_error_set(&d->json->err, EB_ERR_NO_MEMORY, "Lua's stack is full");
-  lua_createtable(L, 4, 0);
+  uint8_t *guess = guess_of(d, false);
+  lua_createtable(L, *guess, 0);
   for (int i = 1;; i++) {
     eb_json_token t = eb_json_next(d->json);
-    if (t == EB_JSON_ARRAY_END) break;
+    if (t == EB_JSON_ARRAY_END) {
+      learn(guess, i - 1);
+      break;
+    }
     if (!lua_value_decode(d, t)) {
       lua_settop(L, top);
       return false;
@@ -368,10 +385,14 @@ static bool decode_object (lua_decoder *d) {
   int top = lua_gettop(L);
   if (!lua_checkstack(L, 8))
     return eb_error_set(&d->json->err, EB_ERR_NO_MEMORY, "Lua's stack is full");
-  lua_createtable(L, 0, 4);
-  for (;;) {
+  uint8_t *guess = guess_of(d, true);
+  lua_createtable(L, 0, *guess);
+  for (int count = 0;; count++) {
     eb_json_token t = eb_json_next(d->json);
-    if (t == EB_JSON_OBJECT_END) return true;
+    if (t == EB_JSON_OBJECT_END) {
+      learn(guess, count);
+      return true;
+    }
     if (t == EB_JSON_KEY) {
       lua_pushlstring(L, d->json->text, d->json->size);
       if (lua_value_decode(d, eb_json_next(d->json))) {

@@ -39,12 +39,22 @@ void lua_encoder_explain (lua_encoder *e, const char *root);
 ** of UTF-8, for messages are sent as JSON too. */
 int lua_value_cut (const char *p, size_t n, size_t limit);
 
+/* How many members the last table of each level had: a good guess for the next
+** one, and a table that need not grow costs half as much. */
+enum { LUA_GUESS_LEVELS = 16, LUA_GUESS_MOST = 32 };
+
+typedef struct lua_guess {
+  uint8_t members[LUA_GUESS_LEVELS];  /* of objects */
+  uint8_t items[LUA_GUESS_LEVELS];    /* of arrays */
+} lua_guess;
+
 typedef struct lua_decoder {
   lua_State *L;
   eb_json *json;
   lua_big big;
   bool marks;       /* arrays carry the array mark */
   int array_mt;     /* stack index of that metatable */
+  lua_guess *guess; /* outlives the decoder, and learns from it */
 } lua_decoder;
 
 /* Pushes the value that begins with 't'. False: json->err says why, and the
