@@ -10,6 +10,7 @@ local exit = { OK = 0, FAILED = 1, USAGE = 2, UNREACHABLE = 3, BUG = 70, INTERRU
 ---@field code integer      exit code
 ---@field message string|nil what is wrong; nil: there is nobody to tell
 ---@field hint string|nil   what to do next
+---@field cause_code string|nil  code of the library's error behind it
 local Failure = {}
 Failure.__index = Failure
 Failure.__tostring = function(self) return self.message or "the output is closed" end
@@ -64,7 +65,7 @@ function exit.of_error(err, doing)
   local message = err.message
   if doing then message = doing .. ": " .. message end
   return setmetatable({ code = UNREACHABLE[err.code] and exit.UNREACHABLE or exit.FAILED, message = message,
-    hint = NEXT[err.code] }, Failure)
+    hint = NEXT[err.code], cause_code = err.code }, Failure)
 end
 
 --- The value, or the end of the command with the library's error.
