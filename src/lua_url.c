@@ -33,7 +33,8 @@ static void set_hosts (lua_State *L, const eb_url *url) {
 }
 
 /* url(text) -> { tls, hosts = { { name, port } }, user, password, vhost,
-** display, cacertfile, certfile, keyfile, verify, server_name } | nil, err
+** auth = "plain"|"external", display, cacertfile, certfile, keyfile, verify,
+** server_name } | nil, err
 ** 'display' is the URL for people: without password and query. */
 int lua_url_parse (lua_State *L) {
   const char *text = luaL_checkstring(L, 1);
@@ -53,10 +54,11 @@ int lua_url_parse (lua_State *L) {
     return 2;
   }
   eb_url_display(url, display, sizeof display);
-  lua_createtable(L, 0, 11);
+  lua_createtable(L, 0, 12);
   lua_pushboolean(L, url->tls);
   lua_setfield(L, -2, "tls");
   set_hosts(L, url);
+  set_string(L, "auth", url->auth == EB_AUTH_EXTERNAL ? "external" : "plain");
   set_string(L, "user", url->user);
   set_string(L, "password", url->password);
   set_string(L, "vhost", url->vhost);

@@ -12,9 +12,8 @@ function doctor.define(parser)
   connection.management_option(parser)
   topologies.option(parser)
   parser:flag("--json", "Print one JSON value.")
-  parser:epilog [[
-Exit codes: 0 all is well, 1 something to change, 3 no broker. Nothing is changed by looking. Without the management API it says
-what it could not see.]]
+  parser:epilog("Exit codes: 0 all is well, 1 something to change, 3 no broker. Nothing is changed by looking. "
+    .. "Without the management API it says what it could not see.")
 end
 
 -- The management API, when there is one that answers this user.
@@ -27,14 +26,15 @@ local function management_of(report, args)
 end
 
 local function look_at_timeout(report)
-  report:unseen("ack timeout", "the broker's consumer_timeout, 30 minutes unless rabbitmq.conf says otherwise: a handler that "
-    .. "takes longer loses its channel, and the event comes again", "rabbitmqctl environment | grep consumer_timeout")
+  report:unseen("ack timeout", "the broker's consumer_timeout, 30 minutes unless rabbitmq.conf says otherwise: "
+    .. "a handler that takes longer loses its channel, and the event comes again",
+    "rabbitmqctl environment | grep consumer_timeout")
 end
 
 function doctor.run(args, cli)
   local report = require("eventbus.cli.doctor.report").new()
   local topology = topologies.normal(args)
-  local display, user = connection.display(args), connection.parts(args).user or "guest"
+  local display, user = connection.display(args), connection.parts(args).user
   local bus = require("eventbus.cli.doctor.reach").go(report, args)
   if not bus then
     report:write(cli, args, display)

@@ -2,7 +2,6 @@
 -- can vanish.
 
 local diff = require "eventbus.topology.diff"
-local names = require("eventbus.cli.doctor.report").names
 local schema = require "eventbus.topology.schema"
 
 local entities = {}
@@ -30,15 +29,15 @@ local function look_at_differences(report, topology, state)
     end
   end
   if #missing > 0 then
-    report:error("topology", ("missing: %s"):format(names(missing)), "eventbus topology apply")
+    report:error("topology", "missing: %s", "eventbus topology apply", missing)
   end
   if #otherwise > 0 then
-    report:error("topology", ("declaring fails (406), as these are declared otherwise: %s"):format(names(otherwise)),
-      "eventbus topology plan says which argument, and what to do")
+    report:error("topology", "declaring fails (406), as these are declared otherwise: %s",
+      "eventbus topology plan says which argument, and what to do", otherwise)
   end
   if #stale > 0 then
-    report:warn("topology", ("stale, and still at work: %s"):format(names(stale)),
-      "eventbus topology plan shows all, eventbus topology prune removes them")
+    report:warn("topology", "stale, and still at work: %s",
+      "eventbus topology plan shows all, eventbus topology prune removes them", stale)
   end
   if #missing + #otherwise + #stale == 0 then report:ok("topology", "the broker has all of it, as it is declared") end
 end
@@ -60,13 +59,13 @@ local function look_at_consumers(report, topology, queues)
     end
   end
   if #unread > 0 then
-    report:warn("consumers", ("nobody reads %s"):format(names(unread)),
-      "start its service (eventbus run), or take the queue out of the topology: it fills up")
+    report:warn("consumers", "nobody reads %s",
+      "start its service (eventbus run), or take the queue out of the topology: it fills up", unread)
   elseif count > 0 then
     report:ok("consumers", ("each of %d queues is read"):format(count))
   end
   if #dead > 0 then
-    report:warn("dead letters", ("in %s"):format(names(dead)), "eventbus dlq list, show, replay")
+    report:warn("dead letters", "in %s", "eventbus dlq list, show, replay", dead)
   end
 end
 
@@ -86,24 +85,24 @@ local function look_at_limits(report, queues)
     end
   end
   if #bare > 0 then
-    report:error("delivery limit", ("quorum queues without a dead-letter exchange: %s. What fails more often than the limit "
-      .. "allows (20 since RabbitMQ 4, unless set) is dropped"):format(names(bare)),
-      "dead_letter in the topology, or a policy with dead-letter-exchange")
+    report:error("delivery limit", "quorum queues without a dead-letter exchange: %s. What fails more often than the "
+      .. "limit allows (20 since RabbitMQ 4, unless set) is dropped",
+      "dead_letter in the topology, or a policy with dead-letter-exchange", bare)
   end
   if #transient > 0 then
-    report:warn("transient", ("neither durable nor exclusive: %s. Lost at a restart, refused by a later RabbitMQ 4")
-      :format(names(transient)), "durable = true, or exclusive")
+    report:warn("transient", "neither durable nor exclusive: %s. Lost at a restart, refused by a later RabbitMQ 4",
+      "durable = true, or exclusive", transient)
   end
   if #lazy > 0 then
-    report:warn("lazy queues", ("queue-mode lazy: %s. RabbitMQ 3.12 and later ignore it"):format(names(lazy)),
-      "drop x-queue-mode; it needs a new queue")
+    report:warn("lazy queues", "queue-mode lazy: %s. RabbitMQ 3.12 and later ignore it",
+      "drop x-queue-mode; it needs a new queue", lazy)
   end
   if #brief > 0 then
-    report:warn("ack timeout", ("%s: a handler that takes longer loses its channel, and the event comes again")
-      :format(names(brief)), "a longer consumer-timeout, or quicker handlers")
+    report:warn("ack timeout", "%s: a handler that takes longer loses its channel, and the event comes again",
+      "a longer consumer-timeout, or quicker handlers", brief)
   end
   if #broken > 0 then
-    report:error("queues", names(broken), "its node is down or it lost its majority: bring the nodes back")
+    report:error("queues", "%s", "its node is down or it lost its majority: bring the nodes back", broken)
   end
 end
 
@@ -119,11 +118,11 @@ local function look_at_orphans(report, queues)
   end
   if #orphans == 0 then return end
   if held > 0 then
-    report:error("retries", ("delay queues whose main queue is gone: %s. Their %d messages vanish when they are due"):format(
-      names(orphans), held), "declare the main queue again (eventbus topology apply) before they are due")
+    report:error("retries", ("delay queues whose main queue is gone: %%s. Their %d messages vanish when they are due")
+      :format(held), "declare the main queue again (eventbus topology apply) before they are due", orphans)
   else
-    report:warn("retries", ("delay queues whose main queue is gone: %s"):format(names(orphans)),
-      "eventbus topology prune, or rabbitmqctl delete_queue")
+    report:warn("retries", "delay queues whose main queue is gone: %s",
+      "eventbus topology prune, or rabbitmqctl delete_queue", orphans)
   end
 end
 
@@ -160,7 +159,7 @@ function entities.by_amqp(report, topology, bus)
     end
   end
   if #missing > 0 then
-    report:error("topology", ("missing: %s"):format(names(missing)), "eventbus topology apply")
+    report:error("topology", "missing: %s", "eventbus topology apply", missing)
   else
     report:ok("topology", "all its exchanges and queues are there")
   end

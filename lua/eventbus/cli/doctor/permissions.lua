@@ -45,7 +45,7 @@ end
 
 local function tell(report, user, permission, list, missing, purpose)
   if #missing == 0 then
-    report:ok("permissions", ("%s may %s all %d names"):format(user, permission, #list))
+    report:ok("permissions", ("%s may %s all %d names of the topology"):format(user, permission, #list))
   else
     report:warn("permissions", ("%s may not %s %s, and so not %s them"):format(user, permission, names(missing), purpose),
       ("rabbitmqctl set_permissions -p VHOST %s CONFIGURE WRITE READ, if it is to"):format(user))
@@ -53,14 +53,14 @@ local function tell(report, user, permission, list, missing, purpose)
 end
 
 -- True when the API told.
-local function by_expressions(report, api, topology)
-  local answer = api:get(("/permissions/%s/%s"):format(management.escape(api.vhost), management.escape(api.user)))
+local function by_expressions(report, api, user, topology)
+  local answer = api:get(("/permissions/%s/%s"):format(management.escape(api.vhost), management.escape(user)))
   if type(answer) ~= "table" or type(answer.configure) ~= "string" then return false end
   for _, need in ipairs(needed(topology)) do
     local permission, list, purpose = need[1], need[2], need[3]
     local missing = not_matched(answer[permission], list)
     if missing then
-      tell(report, api.user, permission, list, missing, purpose)
+      tell(report, user, permission, list, missing, purpose)
     else
       report:unseen("permissions", ("%s is %q, which cannot be evaluated here"):format(permission, answer[permission]),
         "GNU grep with -P")
@@ -99,7 +99,7 @@ end
 ---@param user string
 ---@param topology table  normalised
 function permissions.look(report, bus, api, user, topology)
-  if api and api.user == user and by_expressions(report, api, topology) then return end
+  if api and by_expressions(report, api, user, topology) then return end
   local refused = refused_by(bus, topology)
   if #refused > 0 then
     report:warn("permissions", ("%s is refused: %s"):format(user, names(refused)),
@@ -108,7 +108,7 @@ function permissions.look(report, bus, api, user, topology)
     report:ok("permissions", ("%s may bind every queue of the topology"):format(user))
   end
   report:unseen("permissions", ("whether %s may declare and consume"):format(user),
-    "an administrator's management API tells: --management http://admin:...@host:15672 shows that user's, not this one's")
+    "an administrator may ask: --management http://ADMIN:PASSWORD@HOST:15672")
 end
 
 permissions.not_matched = not_matched

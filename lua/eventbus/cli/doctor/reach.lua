@@ -68,13 +68,13 @@ local function look_at_safety(report, parts)
     report:warn("plain", ("amqp to %s: password and events cross the network unencrypted"):format(far),
       "amqps:// in RABBITMQ_URL, and a TLS listener on the broker (port 5671)")
   end
-  if far and (parts.user == nil or parts.user == "guest") then
+  if far and parts.auth == "plain" and parts.user == "guest" then
     report:warn("guest", ('the user "guest", whose password everybody knows, over the network to %s'):format(far),
       "rabbitmqctl add_user, set_permissions, delete_user guest; then that user in RABBITMQ_URL")
   end
   if parts.tls and parts.verify == false then
-    report:warn("verify", "verify=false: any certificate is taken, so anybody in between can read and change events",
-      "drop verify from the URL; cacertfile= (or --cacert) names the CA")
+    report:warn("verify", "verification is off: any certificate is taken, so anybody in between can read and change events",
+      "drop verify=verify_none from the URL; cacertfile= (or --cacert) names the CA")
   end
 end
 
@@ -82,7 +82,7 @@ local STEP = {
   refused = { "login", "check user and password in RABBITMQ_URL or --url; guest may only come from the broker's own host" },
   tls = { "tls", "cacertfile= or --cacert names the CA that signed the broker's certificate; server_name= the name in it" },
   not_found = { "vhost", "correct the virtual host at the end of the URL, or make it: rabbitmqctl add_vhost" },
-  timeout = { "amqp", "the port is open but does not speak AMQP in time: is the broker overloaded, or is it another service?" },
+  timeout = { "amqp", "the port is open, but nobody speaks AMQP there in time: an overloaded broker, or another service?" },
 }
 
 --- Goes the way. The open bus, or nil when it leads nowhere; everything else is in the report.
@@ -103,7 +103,8 @@ function reach.go(report, args)
   end
   local ok, bus = pcall(connection.open, args)
   if ok then
-    report:ok("login", ("user %s on virtual host %s"):format(parts.user or "guest", parts.vhost))
+    report:ok("login", ("%s on virtual host %s"):format(
+      parts.auth == "external" and "by certificate" or "user " .. parts.user, parts.vhost))
     return bus
   end
   if type(bus) ~= "table" or not bus.message then error(bus, 0) end

@@ -6,7 +6,7 @@ local json = require "eventbus.json"
 local report = {}
 
 ---@class eventbus.cli.Report
----@field findings table[]  { level, topic, message, change }
+---@field findings table[]  { level, topic, message, change, names }
 local Report = {}
 Report.__index = Report
 
@@ -14,8 +14,10 @@ function report.new()
   return setmetatable({ findings = json.array(), counts = { ok = 0, warn = 0, error = 0, unseen = 0 } }, Report)
 end
 
-local function add(self, level, topic, message, change)
-  self.findings[#self.findings + 1] = { level = level, topic = topic, message = message, change = change }
+-- A list in `message` is cut for people ("%s"), and complete in `names`.
+local function add(self, level, topic, message, change, list)
+  self.findings[#self.findings + 1] = { level = level, topic = topic, change = change, names = list and json.array(list),
+    message = list and message:format(report.names(list)) or message }
   self.counts[level] = self.counts[level] + 1
 end
 
@@ -23,11 +25,13 @@ end
 ---@param message string
 function Report:ok(topic, message) add(self, "ok", topic, message) end
 
----@param change string  what to do
-function Report:warn(topic, message, change) add(self, "warn", topic, message, change) end
+---@param change string    what to do
+---@param list? string[]   what "%s" in the message stands for
+function Report:warn(topic, message, change, list) add(self, "warn", topic, message, change, list) end
 
----@param change string  what to do
-function Report:error(topic, message, change) add(self, "error", topic, message, change) end
+---@param change string    what to do
+---@param list? string[]   what "%s" in the message stands for
+function Report:error(topic, message, change, list) add(self, "error", topic, message, change, list) end
 
 ---@param change string|nil  how it could be seen
 function Report:unseen(topic, message, change) add(self, "unseen", topic, message, change) end

@@ -13,9 +13,9 @@ local function look_at_version(report, said)
   local major, minor = version_of(said)
   if not major then return report:ok("version", said) end
   if major < 4 then
-    report:warn("version", ("%s: RabbitMQ 3 gets no more community releases%s"):format(said,
-      minor < 12 and ", and 3.11 and older none at all" or ""),
-      "plan the way to RabbitMQ 4 (by 3.13, with all feature flags enabled)")
+    report:warn("version", ("%s: RabbitMQ 3 is out of community support"):format(said),
+      minor < 13 and "plan the way to RabbitMQ 4: to 3.13 first, enable all feature flags, then on"
+        or "plan the way to RabbitMQ 4: enable all feature flags first")
   else
     report:ok("version", said)
   end
@@ -74,7 +74,8 @@ end
 local function look_at_disk(report, node)
   local free, limit = number(node.disk_free), number(node.disk_free_limit)
   if node.disk_free_alarm == true then
-    report:error("disk", ("%s: the disk alarm is on, nobody can publish"):format(node.name), "free space on the broker's disk")
+    report:error("disk", ("%s: the disk alarm is on, nobody can publish"):format(node.name),
+      "free space on the broker's disk")
   elseif free and limit then
     local text = ("%s has %s free, the alarm comes at %s"):format(node.name, size(free), size(limit))
     if free < 2 * limit then
@@ -144,7 +145,8 @@ end
 local function look_at_deprecated(report, api)
   local used = api:get("/deprecated-features/used")
   for _, feature in ipairs(type(used) == "table" and used or {}) do
-    report:warn("deprecated", ("%s is used: %s"):format(tostring(feature.name), tostring(feature.desc or feature.state or "")),
+    report:warn("deprecated", ("%s is used: %s"):format(tostring(feature.name),
+      tostring(feature.desc or feature.state or "")),
       "see " .. tostring(feature.doc_url or "https://www.rabbitmq.com/release-information/deprecated-features-list"))
   end
 end
