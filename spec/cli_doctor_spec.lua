@@ -142,7 +142,8 @@ describe("eventbus doctor", function()
       file:close()
       said = examine(url, "--topology", path)
       os.remove(path)
-      contains(finding(said, "topology", "error").message, "declaring fails (406), as these are declared otherwise: queue search")
+      contains(finding(said, "topology", "error").message,
+        "declaring fails (406), as these are declared otherwise: queue search")
     end)
 
     it("names dead letters, and does not ask who reads them", function()
@@ -197,8 +198,9 @@ describe("eventbus doctor", function()
       for _, f in ipairs(said.findings) do
         if f.topic == "permissions" then text = text .. f.message .. "\n" end
       end
-      contains(text, "doctor-limited may not configure analytics, customers, deadletter, notifications, orders, payments and 25 more")
-      contains(text, "may not write analytics, customers, deadletter, notifications, payments, analytics.events and 23 more")
+      contains(text, "doctor-limited may not configure analytics, customers, deadletter, notifications, orders, "
+        .. "payments and 25 more")
+      contains(text, "may not write analytics, customers, deadletter, notifications, payments, analytics.events and 23")
       contains(text, "may not read analytics.events, notification.customers")
       assert.is_nil(text:find("may not read crm", 1, true))
       assert.is_nil(out:find("doctor-secret", 1, true))

@@ -46,7 +46,8 @@ describe("topology.diff", function()
     },
   }
   local there = {
-    exchanges = { exchange("orders", "topic"), exchange("dead", "direct"), exchange("", "direct"), exchange("amq.topic", "topic") },
+    exchanges = { exchange("orders", "topic"), exchange("dead", "direct"), exchange("", "direct"),
+      exchange("amq.topic", "topic") },
     queues = { queue("mail.orders", { arguments = { ["x-dead-letter-exchange"] = "dead",
       ["x-dead-letter-routing-key"] = "x" } }) },
     bindings = { bound("", "mail.orders", "mail.orders"), bound("orders", "mail.orders", "order.#") },
@@ -108,7 +109,8 @@ describe("topology.diff", function()
   end)
 
   it("takes neither delay queues nor dead-letter queues of its queues for stale", function()
-    local delays = { ["x-message-ttl"] = 5000, ["x-dead-letter-exchange"] = "", ["x-dead-letter-routing-key"] = "mail.orders" }
+    local delays = { ["x-message-ttl"] = 5000, ["x-dead-letter-exchange"] = "",
+      ["x-dead-letter-routing-key"] = "mail.orders" }
     local more = with("queues", queue("mail.orders.retry.5000", { arguments = delays }), queue("deadletter.mail.orders"))
     table.insert(more.bindings, bound("dead", "deadletter.mail.orders", "mail.orders.failed"))
     assert.same({}, lines(t, more))

@@ -1,5 +1,5 @@
---- What a broker accepts and what then never works, and what it refuses whatever it has. Each check looks for one such trap in a normalised topology and
--- reports through `report(code, severity, subject, message)`; none of them needs a broker.
+--- What a broker accepts and what then never works, and what it refuses whatever it has. Each check looks for one such
+-- trap in a normalised topology and reports through `report(code, severity, subject, message)`; none of them needs a broker.
 -- A binding that says `intended = true` is not asked about the events it matches.
 
 local argument = require "eventbus.topology.argument"

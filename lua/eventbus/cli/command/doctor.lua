@@ -1,5 +1,5 @@
---- eventbus doctor: looks at the broker from a client's side and says what to change. The looking is done by the files under
--- eventbus/cli/doctor, each at one thing.
+--- eventbus doctor: looks at the broker from a client's side and says what to change. The looking is done by the files
+-- under eventbus/cli/doctor, each at one thing.
 
 local connection = require "eventbus.cli.connection"
 local exit = require "eventbus.cli.exit"

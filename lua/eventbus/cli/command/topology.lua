@@ -36,25 +36,26 @@ Find what a broker accepts and what then never works; no broker is asked. Exit c
   lint:flag("--json", JSON)
 
   local plan = action(parser, "plan", "Compare with the broker; name every difference.", [[
-Compare with the broker through its management API and name every difference. Like diff: exit code 0 when there is none, 1 when
-there are. + is to be created, ~ differs (with 406 when declaring it would fail), ! is refused by any broker, - is stale, ? is not
-counted: what is not the topology's own but touches it.]], "  eventbus topology plan --json | jq .differences")
+Compare with the broker through its management API and name every difference. Like diff: exit code 0 when there is none,
+1 when there are. + is to be created, ~ differs (with 406 when declaring it would fail), ! is refused by any broker, - is
+stale, ? is not counted: what is not the topology's own but touches it.]],
+    "  eventbus topology plan --json | jq .differences")
   connection.options(plan)
   connection.management_option(plan)
   whole_option(plan)
   plan:flag("--json", JSON)
 
   local apply = action(parser, "apply", "Declare it on the broker; idempotent.", [[
-Declare the topology: what is missing is created, what is there stays. When the broker would refuse anything, nothing is declared
-and it says what to do. Removes nothing (see prune).]], "  eventbus topology apply --dry-run")
+Declare the topology: what is missing is created, what is there stays. When the broker would refuse anything, nothing is
+declared and it says what to do. Removes nothing (see prune).]], "  eventbus topology apply --dry-run")
   connection.options(apply)
   connection.management_option(apply)
   apply:flag("--dry-run", "Only show what would be done: the same as plan.")
   apply:flag("--json", JSON)
 
   local prune = action(parser, "prune", "Remove what plan calls stale, after showing it.", [[
-Remove what plan calls stale: bindings first, then queues, then exchanges. Shows it first, and asks on a terminal. A queue with
-messages or consumers stays unless --force; the broker itself makes sure, at the moment of the removal.]],
+Remove what plan calls stale: bindings first, then queues, then exchanges. Shows it first, and asks on a terminal. A queue
+with messages or consumers stays unless --force; the broker itself makes sure, at the moment of the removal.]],
     "  eventbus topology prune --dry-run\n  eventbus topology prune --yes")
   connection.options(prune)
   connection.management_option(prune)

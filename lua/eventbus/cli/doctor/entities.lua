@@ -1,5 +1,5 @@
---- The queues and exchanges on the broker: what of the topology is missing or otherwise, who reads nothing, where messages
--- can vanish.
+--- The queues and exchanges on the broker: what of the topology is missing or otherwise, what nobody reads, where
+-- messages can vanish.
 
 local diff = require "eventbus.topology.diff"
 local schema = require "eventbus.topology.schema"

@@ -1,9 +1,8 @@
---- What the user may do with the topology's names: configure (declare), write (publish, bind queues), read (consume, bind to
--- exchanges). The expressions are the management API's to tell, to administrators; `grep -P` reads them as the broker does.
--- Without them, unbinding what never was bound is a question that changes nothing: the broker says 403, or nothing.
+--- What the user may do with the topology's names: configure (declare), write (publish, bind queues), read (consume, bind
+-- to exchanges). The management API tells administrators the expressions; `grep -P` reads them as the broker does.
+-- Without it, unbinding what never was bound is a question that changes nothing: the broker says 403, or nothing.
 
 local management = require "eventbus.management"
-local names = require("eventbus.cli.doctor.report").names
 local schema = require "eventbus.topology.schema"
 
 local permissions = {}
@@ -39,7 +38,7 @@ local function needed(topology)
   local bound = {}
   for _, b in ipairs(topology.bindings) do bound[b.source] = true end
   for _, name in ipairs(schema.sorted_keys(bound)) do read[#read + 1] = name end
-  return { { "configure", all, "declare" }, { "write", all, "publish to exchanges and bind queues" },
+  return { { "configure", all, "declare them" }, { "write", all, "publish to exchanges and bind queues" },
     { "read", read, "consume from queues and bind to exchanges" } }
 end
 
@@ -47,8 +46,8 @@ local function tell(report, user, permission, list, missing, purpose)
   if #missing == 0 then
     report:ok("permissions", ("%s may %s all %d names of the topology"):format(user, permission, #list))
   else
-    report:warn("permissions", ("%s may not %s %s, and so not %s them"):format(user, permission, names(missing), purpose),
-      ("rabbitmqctl set_permissions -p VHOST %s CONFIGURE WRITE READ, if it is to"):format(user))
+    report:warn("permissions", ("%s may not %s %%s, and so not %s"):format(user:gsub("%%", "%%%%"), permission, purpose),
+      ("rabbitmqctl set_permissions -p VHOST %s CONFIGURE WRITE READ, if it is to"):format(user), missing)
   end
 end
 
@@ -102,8 +101,8 @@ function permissions.look(report, bus, api, user, topology)
   if api and by_expressions(report, api, user, topology) then return end
   local refused = refused_by(bus, topology)
   if #refused > 0 then
-    report:warn("permissions", ("%s is refused: %s"):format(user, names(refused)),
-      ("rabbitmqctl set_permissions -p VHOST %s CONFIGURE WRITE READ, if it is to bind these"):format(user))
+    report:warn("permissions", user:gsub("%%", "%%%%") .. " is refused: %s",
+      ("rabbitmqctl set_permissions -p VHOST %s CONFIGURE WRITE READ, if it is to bind these"):format(user), refused)
   else
     report:ok("permissions", ("%s may bind every queue of the topology"):format(user))
   end

@@ -79,7 +79,7 @@ local function look_at_safety(report, parts)
 end
 
 local STEP = {
-  refused = { "login", "check user and password in RABBITMQ_URL or --url; guest may only come from the broker's own host" },
+  refused = { "login", "check user and password in RABBITMQ_URL or --url; guest may come from the broker's own host only" },
   tls = { "tls", "cacertfile= or --cacert names the CA that signed the broker's certificate; server_name= the name in it" },
   not_found = { "vhost", "correct the virtual host at the end of the URL, or make it: rabbitmqctl add_vhost" },
   timeout = { "amqp", "the port is open, but nobody speaks AMQP there in time: an overloaded broker, or another service?" },

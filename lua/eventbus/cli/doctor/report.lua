@@ -2,6 +2,7 @@
 -- Levels: ok; warn and error are to be changed; unseen is what could not be looked at, and how it could.
 
 local json = require "eventbus.json"
+local safe = require("eventbus.cli.text").safe
 
 local report = {}
 
@@ -16,8 +17,9 @@ end
 
 -- A list in `message` is cut for people ("%s"), and complete in `names`.
 local function add(self, level, topic, message, change, list)
-  self.findings[#self.findings + 1] = { level = level, topic = topic, change = change, names = list and json.array(list),
-    message = list and message:format(report.names(list)) or message }
+  if list then message = message:format(report.names(list)) end
+  self.findings[#self.findings + 1] = { level = level, topic = topic, message = message, change = change,
+    names = list and json.array(list) }
   self.counts[level] = self.counts[level] + 1
 end
 
@@ -49,7 +51,7 @@ function Report:write(cli, args, broker)
   end
   for _, f in ipairs(self.findings) do
     local label = cli.out:style(STYLE[f.level], f.level) .. (" "):rep(8 - #f.level)
-    cli.out:paragraph(("%s%-14s%s"):format(label, f.topic, f.message), 22)
+    cli.out:paragraph(("%s%-14s%s"):format(label, f.topic, safe(f.message)), 22)
     if f.change then cli.out:paragraph((" "):rep(22) .. "-> " .. f.change, 25) end
   end
   cli.out:line(("%s: %d ok, %d warnings, %d errors, %d not seen"):format(broker, self.counts.ok, self.counts.warn,

@@ -1,7 +1,5 @@
 --- The broker itself: version, what was agreed with it, its nodes, and what it still does that RabbitMQ is giving up.
 
-local names = require("eventbus.cli.doctor.report").names
-
 local server = {}
 
 local function version_of(text)
@@ -106,7 +104,8 @@ end
 local function look_at_nodes(report, api)
   local nodes, err = api:get("/nodes")
   if not nodes then
-    return report:unseen("nodes", "alarms, memory and disk: " .. err.message, "a user with the tag monitoring can see them")
+    return report:unseen("nodes", "alarms, memory and disk: " .. err.message,
+      "a user with the tag monitoring can see them")
   end
   for _, node in ipairs(nodes) do look_at_node(report, node) end
 end
@@ -118,16 +117,18 @@ local function look_at_policies(report, api)
   end
   local mirrored = {}
   for _, policy in ipairs(policies) do
-    if type(policy.definition) == "table" and policy.definition["ha-mode"] then mirrored[#mirrored + 1] = policy.name end
+    if type(policy.definition) == "table" and policy.definition["ha-mode"] then
+      mirrored[#mirrored + 1] = policy.name
+    end
   end
   if #mirrored > 0 then
-    report:warn("mirroring", ("classic mirrored queues by policy %s: RabbitMQ 4 has none, such a queue is then on one node")
-      :format(names(mirrored)), 'type = "quorum" for those queues in the topology, and the policy goes')
+    report:warn("mirroring", "classic mirrored queues by policy %s: RabbitMQ 4 has none, such a queue is then on one node",
+      'type = "quorum" for those queues in the topology, and the policy goes', mirrored)
   end
 end
 
 local function look_at_channels(report, api)
-  local channels = api:get("/vhosts/" .. require("eventbus.management").escape(api.vhost) .. "/channels")
+  local channels = api:get(api:path("vhosts") .. "/channels")
   if type(channels) ~= "table" then
     return report:unseen("global qos", "whether a client still uses it", "a user with the tag monitoring can see channels")
   end
@@ -136,8 +137,7 @@ local function look_at_channels(report, api)
     if (number(channel.global_prefetch_count) or 0) > 0 then with[#with + 1] = tostring(channel.name) end
   end
   if #with > 0 then
-    report:warn("global qos", ("used by %s: RabbitMQ 4 refuses it"):format(names(with)),
-      "basic.qos with global = false in those clients")
+    report:warn("global qos", "used by %s: RabbitMQ 4 refuses it", "basic.qos with global = false in those clients", with)
   end
 end
 

@@ -1,5 +1,5 @@
---- The broker's certificate, as LuaSec sees it: subject, issuer, expiry, and whether the chain can be verified. What decides
--- is the library's own connection; this says why.
+--- The broker's certificate, as LuaSec sees it: subject, issuer, expiry, and whether the chain can be verified. The
+-- library's own connection decides; this says why.
 
 local tls = {}
 
@@ -75,7 +75,8 @@ function tls.look(report, socket, host, parts, args, seconds)
       "is this the TLS port (5671)? Does the broker want a client certificate (--cert, --key)?")
   end
   local certificate = secure:getpeercertificate()
-  local name = ('certificate of "%s" by "%s"'):format(common_name(certificate:subject()), common_name(certificate:issuer()))
+  local name = ('certificate of "%s" by "%s"'):format(common_name(certificate:subject()),
+    common_name(certificate:issuer()))
   look_at_expiry(report, name, certificate:notafter())
   local verified, problems = secure:getpeerverification()
   if verified then

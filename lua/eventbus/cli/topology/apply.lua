@@ -8,6 +8,7 @@ local exit = require "eventbus.cli.exit"
 local json = require "eventbus.json"
 local plan = require "eventbus.cli.topology.plan"
 local schema = require "eventbus.topology.schema"
+local safe = require("eventbus.cli.text").safe
 local topologies = require "eventbus.cli.topologies"
 
 local apply = {}
@@ -64,7 +65,7 @@ local function tell(args, cli, t, name, list, knows_bindings)
   if args.json then
     return cli.out:line(assert(json.encode({ applied = true, created = created, there = there }, { sort_keys = true })))
   end
-  for _, each in ipairs(created) do cli.out:line(cli.out:style("green", "+ "), each.entity, " ", each.name) end
+  for _, each in ipairs(created) do cli.out:line(cli.out:style("green", "+ "), each.entity, " ", safe(each.name)) end
   for _, d in ipairs(list) do
     if d.action == "differs" then
       cli.out:line(("~ %s %s keeps %s = %s"):format(d.entity, d.name, d.argument, argument.show(d.have)))

@@ -2,6 +2,7 @@
 
 local exit = require "eventbus.cli.exit"
 local json = require "eventbus.json"
+local safe = require("eventbus.cli.text").safe
 local topologies = require "eventbus.cli.topologies"
 
 local lint = {}
@@ -30,7 +31,8 @@ function lint.run(args, cli)
   else
     for _, finding in ipairs(findings) do
       local label = finding.severity == "error" and cli.out:style("red", "error  ") or cli.out:style("yellow", "warning")
-      cli.out:paragraph(("%s  %s  %s"):format(label, finding.message, cli.out:style("dim", "[" .. finding.code .. "]")), 9)
+      local code = cli.out:style("dim", "[" .. finding.code .. "]")
+      cli.out:paragraph(("%s  %s  %s"):format(label, safe(finding.message), code), 9)
     end
     cli.out:line(#findings == 0 and ("%s: nothing found"):format(name)
       or ("%s: errors: %d, warnings: %d"):format(name, counts.error, counts.warning))

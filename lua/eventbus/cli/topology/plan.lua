@@ -6,6 +6,7 @@ local connection = require "eventbus.cli.connection"
 local diff = require "eventbus.topology.diff"
 local exit = require "eventbus.cli.exit"
 local json = require "eventbus.json"
+local safe = require("eventbus.cli.text").safe
 local topologies = require "eventbus.cli.topologies"
 
 local plan = {}
@@ -44,7 +45,7 @@ function plan.line(terminal, d)
   if q and (q.messages > 0 or q.consumers > 0) then
     text = ("%s (messages: %d, consumers: %d)"):format(text, q.messages, q.consumers)
   end
-  return terminal:style(STYLE[d.action], text)
+  return terminal:style(STYLE[d.action], safe(text))
 end
 
 local function plain(difference)

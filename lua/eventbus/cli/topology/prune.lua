@@ -6,6 +6,7 @@ local diff = require "eventbus.topology.diff"
 local exit = require "eventbus.cli.exit"
 local json = require "eventbus.json"
 local plan = require "eventbus.cli.topology.plan"
+local safe = require("eventbus.cli.text").safe
 local terminal = require "eventbus.cli.terminal"
 local topologies = require "eventbus.cli.topologies"
 
@@ -49,7 +50,7 @@ local function remove(api, d, force)
 end
 
 local function keep_line(each)
-  return ("kept: %s %s %s"):format(each.difference.entity, each.difference.name, each.why)
+  return safe(("kept: %s %s %s"):format(each.difference.entity, each.difference.name, each.why))
 end
 
 local function show(cli, going, kept)
@@ -76,7 +77,7 @@ local function remove_all(args, cli, api, going, kept)
       local done, err = remove(api, d, args.force)
       if done or err.code == "not_found" then
         removed[#removed + 1] = { entity = d.entity, name = d.name }
-        if not args.json then cli.out:line("removed: ", d.entity, " ", d.name) end
+        if not args.json then cli.out:line("removed: ", d.entity, " ", safe(d.name)) end
       else
         kept[#kept + 1] = { difference = d, why = err.code == "precondition_failed"
           and "is in use, or no longer empty" or "stays: " .. err.message }
