@@ -106,7 +106,8 @@ local function shower(args, cli, bus, out, tell, counts)
   -- The window may change its size, but need not be asked for each line.
   local function measure(second)
     if measured == second then return end
-    measured, look.width = second, cli.out.tty and cli.out:width() or NO_WINDOW
+    local window = cli.out.tty and cli.out or cli.err.tty and cli.err
+    measured, look.width = second, window and window:width() or NO_WINDOW
   end
 
   -- There is room again: say what is missing at this place.
