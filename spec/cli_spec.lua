@@ -2,6 +2,7 @@
 
 local predicate = require "eventbus.cli.predicate"
 local command = require "spec.support.command"
+local program = require "spec.support.program"
 
 describe("eventbus", function()
   it("says what it can do, and its version", function()
@@ -36,7 +37,6 @@ describe("eventbus", function()
   end)
 
   it("says so when the disk is full", function()
-    local program = require "spec.support.program"
     local path = program.folder() .. "/full.sh"
     local file = assert(io.open(path, "w"))
     file:write(program.lua(), " bin/eventbus completion bash >/dev/full 2>", path, ".err; echo $? >", path, ".code")
@@ -48,6 +48,21 @@ describe("eventbus", function()
 end)
 
 describe("its output", function()
+  it("on a terminal has the window's size, and ends in order (it crashed when the state closed)", function()
+    local script = program.folder() .. "/size.lua"
+    local file = assert(io.open(script, "w"))
+    file:write([[
+      local t = require("eventbus.cli.terminal").new(io.stdout, 1)
+      print(t:size())
+      print(t:size())
+      os.exit(0, true)]])
+    file:close()
+    local result = script .. ".out"
+    os.execute(("LUA_PATH='%s' LUA_CPATH='%s' script -qec 'stty cols 71 rows 9; exec %s %s' /dev/null </dev/null >%s; "
+      .. "echo $? >>%s"):format(package.path, package.cpath, program.lua(), script, result, result))
+    assert.matches("^71%s+9%s+71%s+9%s+0%s+$", io.open(result):read("*a"))
+  end)
+
   it("that nobody reads any more ends it without a word", function()
     local ended, exit = pcall(require("eventbus.cli.exit").unwritable, "Broken pipe")
     assert.is_false(ended)

@@ -82,10 +82,10 @@ function Terminal:size()
   local columns, rows = tonumber(os.getenv("COLUMNS")), tonumber(os.getenv("LINES"))
   local ok, uv = pcall(require, "luv")
   if self.tty and ok then
-    local handle = uv.new_tty(self.fd, false)
-    if handle then
-      local w, h = uv.tty_get_winsize(handle)
-      handle:close()
+    -- Kept: a handle whose close was never run to its end crashes luv when the state closes.
+    self.window = self.window or uv.new_tty(self.fd, false)
+    if self.window then
+      local w, h = uv.tty_get_winsize(self.window)
       if type(w) == "number" and w > 0 then columns, rows = w, h end
     end
   end
