@@ -46,7 +46,8 @@ function board.rate(n)
   if n < 0.05 then return "<0.1" end
   if n < 99.95 then return ("%.1f"):format(n) end
   if n < 99999.5 then return ("%.0f"):format(n) end
-  return ("%.0fk"):format(n / 1000)
+  if n < 9999500 then return ("%.0fk"):format(n / 1000) end
+  return ">10M"
 end
 
 local function right(s, width) return (" "):rep(width - text.width(s)) .. s end
