@@ -105,7 +105,7 @@ describe("eventbus tail", function()
     local t = start { "--json", "--count", "2", "order.*" }
     local id = order { chat = 9007199254740993 }
     assert(bus:publish("payments", "payment.failed", {}))
-    local spaced = '{\n "id": "x1", "type": "order.paid",\r\n "source": "s", "timestamp": "2024-01-15T10:30:00Z", "data": {}\n}'
+    local spaced = '{\n "id": "x1", "type": "order.paid",\r\n "timestamp": "2024-01-15T10:30:00Z",\n "data": {}}'
     bus._hub.core:publish("orders", "order.paid", spaced, { content_type = "application/json" }, 10)
     assert.are.equal(0, t.ended())
     local lines = lines_of(t.out())
@@ -193,8 +193,8 @@ describe("eventbus tail", function()
     for _ = 1, 4000 do assert(bus:publish_async("payments", "payment.initiated", { pad = ("x"):rep(1000) })) end
     assert(bus:flush())
     wait_until(function()
-      return b:eval(("lists:sum([begin [{messages, N}] = rabbit_amqqueue:info(Q, [messages]), N end || "
-        .. "Q <- rabbit_amqqueue:list(<<\"%s\">>), element(4, amqqueue:get_name(Q)) =/= <<\"theirs\">>])"):format(vhost)) == "0"
+      return b:eval(([[lists:sum([begin [{messages, N}] = rabbit_amqqueue:info(Q, [messages]), N end ||
+        Q <- rabbit_amqqueue:list(<<"%s">>), element(4, amqqueue:get_name(Q)) =/= <<"theirs">>])]]):format(vhost)) == "0"
     end, 30, "the broker has nothing left of it")
     t.signal "INT"
     wait_until(function() return t.err():find("shown", 1, true) end, 20, "it ends though nobody reads")
@@ -249,11 +249,11 @@ describe("an event's line", function()
   local look = { style = function(_, s) return s end, utf8 = true, width = 60 }
 
   it("is as wide as the window at most", function()
-    local seen = { event = { id = "e", type = "a.b", tenant_id = ("t"):rep(80), data = { x = ("y"):rep(200) } }, body = "",
-      exchange = "x", routing_key = "k" }
+    local seen = { event = { id = "e", type = "a.b", tenant_id = ("t"):rep(80), data = { x = ("y"):rep(200) } },
+      body = "", exchange = "x", routing_key = "k" }
     assert.are.equal(60, text.width(eventline.pretty(seen, "12:00:00", look)))
-    assert.are.equal(60, text.width(eventline.pretty({ problem = ("p"):rep(100), body = "", exchange = "", routing_key = "" },
-      "12:00:00", look)))
+    seen = { problem = ("p"):rep(100), body = "", exchange = "", routing_key = "" }
+    assert.are.equal(60, text.width(eventline.pretty(seen, "12:00:00", look)))
   end)
 
   it("as JSON escapes for a terminal what JSON allows", function()

@@ -2,7 +2,7 @@
 ---
 ---     local r = command.run({ "events", "list" }, { env = { RABBITMQ_URL = url }, input = "x" })   -- r.out, r.err, r.code
 ---     local text, code = command.pty({ "monitor", "--once" })      -- in a pseudo-terminal: colours and bars are there
----     local t = command.terminal { "monitor" }      -- a pseudo-terminal that goes on: t:keys "q"; t:resize(60, 10); t:wait(10)
+---     local t = command.terminal { "monitor" }      -- a pseudo-terminal that goes on: t:keys "q"; t:resize(60, 10)
 ---     local p = command.start({ "run", "bot.lua" }, environment)   -- a program (spec/support/program.lua): goes on
 
 local program = require "spec.support.program"

@@ -1,7 +1,8 @@
 --- The baseline: what rate a queue usually has at this hour of the week, learnt from the rates it had. Pure: samples in,
 -- verdict out; it knows no clock and no file. docs/cli.md says in words what it does.
 --
--- A record belongs to one queue and is plain data: { at =, published =, streak =, slots = { h37 = { n =, mean =, var = } } }.
+-- A record belongs to one queue and is plain data:
+--   { at =, published =, streak =, slots = { h37 = { n =, mean =, var = } } }
 -- A slot is an hour of the week. In each, the mean and the variance are exponentially weighted: a sample has the weight
 -- 1/n while there are few, and 1/MEMORY from then on. The band is mean ± k deviations; a rate outside of it STREAK times
 -- in a row is an alert. An outside rate is learnt as the edge of the band, so that an outage does not become the rule at
@@ -16,6 +17,14 @@ baseline.SHORTEST = 20      -- seconds between two samples
 baseline.LONGEST = 7200     -- seconds; over a longer gap there is no telling when the messages came
 -- The least deviation: a queue that never varied would alert on a breath.
 local LEAST_SHARE, LEAST = 0.1, 1 / 60
+
+---@class eventbus.cli.Verdict
+---@field state "learning"|"usual"|"low"|"high"
+---@field alert boolean
+---@field rate number
+---@field low number|nil    of the band; nil while learning
+---@field high number|nil
+---@field n integer         samples that were there before it
 
 --- The slot of a time of day: "h0" is Sunday 00:00 to 00:59, "h167" Saturday 23:00.
 ---@param date { wday: integer, hour: integer }  of os.date "*t"
@@ -67,7 +76,7 @@ end
 ---@param slot string
 ---@param rate number
 ---@param options { k: number, need: integer|nil }
----@return { state: "learning"|"usual"|"low"|"high", alert: boolean, rate: number, low: number|nil, high: number|nil, n: integer }
+---@return eventbus.cli.Verdict
 function baseline.take(record, slot, rate, options)
   record.slots = record.slots or {}
   local cell = record.slots[slot] or { n = 0, mean = 0, var = 0 }

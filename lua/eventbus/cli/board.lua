@@ -124,7 +124,8 @@ local function footer(view, rows, mark)
   if not chosen or #chosen.findings == 0 then return keys end
   local said = {}
   for i, finding in ipairs(chosen.findings) do said[i] = finding.text end
-  return ("%s: %s%s(%s)"):format(text.safe(chosen.gauge.name, mark == ".."), text.safe(table.concat(said, "; ")), "  ", keys)
+  local name = text.safe(chosen.gauge.name, mark == "..")
+  return ("%s: %s  (%s)"):format(name, text.safe(table.concat(said, "; ")), keys)
 end
 
 --- The lines of a window: `height` of them, each `width` columns wide.

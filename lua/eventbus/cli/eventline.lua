@@ -49,15 +49,15 @@ function eventline.pretty(seen, clock, look)
   local head = #clock + text.width(kind) + text.width(tenant) + 3
   local rest
   if look.whole then
-    rest = text.safe(("%s%s%s%s  %s"):format(event.id, field("source", event.source), field("correlation",
-      event.correlation_id), field("metadata", event.metadata and json.encode(event.metadata, { sort_keys = true })), data),
-      ascii)
+    local metadata = event.metadata and json.encode(event.metadata, { sort_keys = true })
+    rest = text.safe(event.id .. field("source", event.source) .. field("correlation", event.correlation_id)
+      .. field("metadata", metadata) .. "  " .. data, ascii)
   else
     -- Only what can be seen is made safe: payloads may be large.
     rest = text.safe(data:sub(1, look.width * 4), ascii)
     rest = text.fit(rest, math.max(look.width - head, 10), mark):gsub(" +$", "")
   end
-  return ("%s %s %s %s"):format(look.style("dim", clock), look.style("cyan", kind), look.style("magenta", tenant), rest)
+  return table.concat({ look.style("dim", clock), look.style("cyan", kind), look.style("magenta", tenant), rest }, " ")
 end
 
 local function escaped(character)

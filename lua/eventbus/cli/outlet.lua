@@ -31,8 +31,8 @@ end
 ---@return eventbus.cli.Outlet
 function outlet.new(stream, fd, limit)
   local there, uv = pcall(require, "luv")
-  local self = setmetatable({ stream = stream, fd = fd, uv = there and uv or nil, list = {}, first = 1, last = 0, kept = 0,
-    limit = limit or LIMIT }, Outlet)
+  local self = setmetatable({ stream = stream, fd = fd, uv = there and uv or nil, list = {}, first = 1, last = 0,
+    kept = 0, limit = limit or LIMIT }, Outlet)
   stream:flush()
   self.handle = there and handle_of(uv, fd) or nil
   return self

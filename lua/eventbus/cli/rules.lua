@@ -1,16 +1,18 @@
 --- Prometheus' alerting rules for the thresholds of some queues, as YAML. Pure.
 -- The metrics are those of rabbitmq_exporter, or of RabbitMQ's own plug-in rabbitmq_prometheus with one object a metric
--- (/metrics/per-object); they differ in names.
+-- (/metrics/per-object); they differ in names and labels.
 
 local rules = {}
 
--- `vhost` is the label of the counter `published`; the others have "vhost".
 local NAMES = {
-  exporter = { vhost = "vhost", depth = "rabbitmq_queue_messages_ready", unacked = "rabbitmq_queue_messages_unacknowledged",
-    consumers = "rabbitmq_queue_consumers", published = "rabbitmq_queue_messages_published_total" },
-  plugin = { vhost = "queue_vhost", depth = "rabbitmq_queue_messages_ready", unacked = "rabbitmq_queue_messages_unacked",
-    consumers = "rabbitmq_queue_consumers", published = "rabbitmq_queue_messages_published_total" },
+  exporter = { unacked = "rabbitmq_queue_messages_unacknowledged", vhost_of_published = "vhost" },
+  plugin = { unacked = "rabbitmq_queue_messages_unacked", vhost_of_published = "queue_vhost" },
 }
+for _, names in pairs(NAMES) do
+  names.depth, names.consumers = "rabbitmq_queue_messages_ready", "rabbitmq_queue_consumers"
+  names.published = "rabbitmq_queue_messages_published_total"
+end
+
 rules.KINDS = { "exporter", "plugin" }
 
 -- A YAML text in double quotes: JSON's escapes are YAML's.
@@ -58,7 +60,7 @@ function rules.text(queues, vhost, kind)
   for _, queue in ipairs(queues) do
     local name, limits = queue.name, queue.limits
     local function of(what)
-      return series(metric[what], what == "published" and metric.vhost or "vhost", vhost, name)
+      return series(metric[what], what == "published" and metric.vhost_of_published or "vhost", vhost, name)
     end
     -- The plug-in has one series for each channel that publishes; a queue has one sum.
     local function sum(what) return "sum(" .. of(what) .. ")" end

@@ -18,15 +18,23 @@ local LOOK = 2
 local Tap = {}
 Tap.__index = Tap
 
---- Opens one: exchanges × patterns are bound. `optional`: an exchange that does not exist is left out, and told in `absent`.
+---@class eventbus.cli.TapOptions
+---@field exchanges string[]
+---@field patterns string[]
+---@field optional boolean          an exchange that does not exist is left out, and told in `absent`
+---@field buffer integer            events that the queue holds
+---@field take fun(delivery: any)
+---@field full fun()                the queue has reached its bound
+
+--- Opens one: each pattern is bound to each exchange.
 ---@param bus eventbus.Bus
----@param options { exchanges: string[], patterns: string[], optional: boolean, buffer: integer, take: fun(delivery: any), full: fun() }
+---@param options eventbus.cli.TapOptions
 ---@return eventbus.cli.Tap|nil, eventbus.Error|nil
 function tap.open(bus, options)
   local hub = bus._hub
   local timeout = hub.config.timeout
-  local self = setmetatable({ _hub = hub, _take = options.take, _full = options.full, buffer = options.buffer, absent = {},
-    bound = {}, _losses = 0 }, Tap)
+  local self = setmetatable({ _hub = hub, _take = options.take, _full = options.full, _losses = 0,
+    buffer = options.buffer, absent = {}, bound = {} }, Tap)
   local declared, err = hub:call("queue_declare", { queue = "", exclusive = true, auto_delete = true,
     arguments = { ["x-max-length"] = options.buffer, ["x-max-length-bytes"] = MAX_BYTES, ["x-overflow"] = "drop-head" } },
     timeout)

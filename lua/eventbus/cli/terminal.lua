@@ -11,7 +11,8 @@ local terminal = {}
 local Terminal = {}
 Terminal.__index = Terminal
 
-local CODES = { bold = "1", dim = "2", reverse = "7", red = "31", green = "32", yellow = "33", blue = "34", magenta = "35", cyan = "36" }
+local CODES = { bold = "1", dim = "2", reverse = "7",
+  red = "31", green = "32", yellow = "33", blue = "34", magenta = "35", cyan = "36" }
 
 local function is_tty(fd)
   local ok, uv = pcall(require, "luv")

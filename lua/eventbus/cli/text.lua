@@ -111,7 +111,10 @@ function text.fit(s, width, mark)
   return table.concat(kept) .. mark .. (" "):rep(room - used)
 end
 
-local BARS = { [true] = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }, [false] = { "_", ".", ":", "-", "=", "+", "*", "#" } }
+local BARS = {
+  [true] = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" },
+  [false] = { "_", ".", ":", "-", "=", "+", "*", "#" },
+}
 
 --- Numbers as a row of bars, one column each; the highest is full, none is empty.
 ---@param values number[]

@@ -1,4 +1,5 @@
---- eventbus check: the owner's alert table as a Nagios plug-in. Exit codes are Nagios': 0 ok, 1 warning, 2 critical, 3 unknown.
+--- eventbus check: the owner's alert table as a Nagios plug-in.
+-- Exit codes are Nagios': 0 ok, 1 warning, 2 critical, 3 unknown.
 
 local connection = require "eventbus.cli.connection"
 local exit = require "eventbus.cli.exit"
@@ -32,7 +33,8 @@ function check.define(parser)
     :convert(threshold(0, true))
   parser:option("--unacked", "More unacknowledged than this is critical; default 1000."):argname("N")
     :convert(threshold(0, true))
-  parser:option("--consumers", "Fewer consumers than this is critical; default 1."):argname("N"):convert(threshold(0, true))
+  parser:option("--consumers", "Fewer consumers than this is critical; default 1."):argname("N")
+    :convert(threshold(0, true))
   parser:option("--rate", "A rate so many deviations off the learnt baseline is a warning; default 4."):argname("N")
     :convert(threshold(0.1))
   parser:option("--warn", "Warn from this share of --depth and --unacked on, for instance 80%."):argname("PERCENT")
@@ -76,8 +78,10 @@ local function wanted(args)
     table.sort(names)
     if #names == 0 then exit.misuse("the topology has no queues to check", "give one with --queue") end
   end
-  local list = {}
-  for i, name in ipairs(names) do list[i] = { name = name, limits = alerts.limits(normal.queues[name], overrides_of(args)) } end
+  local list, overrides = {}, overrides_of(args)
+  for i, name in ipairs(names) do
+    list[i] = { name = name, limits = alerts.limits(normal.queues[name], overrides) }
+  end
   return list, names
 end
 
