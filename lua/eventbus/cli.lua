@@ -18,12 +18,16 @@ cli.COMMANDS = {
 }
 
 local DESCRIPTION = [[
-Reliable events on RabbitMQ: run consumers, publish and watch events, keep topology and dead letters in order.]]
+Reliable events on RabbitMQ: run consumers, publish and watch events, keep
+topology and dead letters in order.]]
 
 local EPILOG = [[
-The broker is $RABBITMQ_URL (amqp://guest:guest@localhost:5672 unless set); --url beats it. Retries and dead letters follow
-RABBITMQ_PREFETCH, RABBITMQ_RETRY_COUNT, RABBITMQ_RETRY_DELAY and RABBITMQ_DLQ_TTL.
-Exit codes: 0 done, 1 not done or something found, 2 wrong command line, 3 broker out of reach, 130 interrupted.]]
+The broker is $RABBITMQ_URL (amqp://guest:guest@localhost:5672 unless set);
+--url beats it. RABBITMQ_PREFETCH, RABBITMQ_RETRY_COUNT, RABBITMQ_RETRY_DELAY
+and RABBITMQ_DLQ_TTL say how consumers work and fail.
+
+Exit codes: 0 done; 1 not done, or something found; 2 wrong command line;
+3 broker out of reach; 130 interrupted.]]
 
 local function load_command(name)
   return require("eventbus.cli.command." .. name)
@@ -34,7 +38,7 @@ end
 function cli.parser()
   local argparse = require "argparse"
   local parser = argparse("eventbus", DESCRIPTION, EPILOG)
-  parser:require_command(true):command_target("command"):help_max_width(100)
+  parser:require_command(true):command_target("command"):help_max_width(80)
   parser:flag("-V --version", "Print the version."):action(function()
     io.stdout:write(require("eventbus")._VERSION, "\n")
     os.exit(exit.OK, true)
