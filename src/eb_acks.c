@@ -63,6 +63,7 @@ void eb_acks_fini (eb_acks *a) {
   if (a == NULL) return;
   tags_fini(&a->unsettled);
   tags_fini(&a->acked);
+  tags_fini(&a->returned);
 }
 
 bool eb_acks_deliver (eb_acks *a, uint64_t tag) {
@@ -73,18 +74,26 @@ bool eb_acks_deliver (eb_acks *a, uint64_t tag) {
   return true;
 }
 
-bool eb_acks_ack (eb_acks *a, uint64_t tag, bool *unknown) {
+/* From the unsettled to 't'. */
+static bool settle (eb_acks *a, eb_tags *t, uint64_t tag, bool *unknown) {
   size_t i = tags_search(&a->unsettled, tag);
   *unknown = !tags_has(&a->unsettled, i, tag);
-  if (*unknown || !tags_reserve(&a->acked)) return false;
+  if (*unknown || !tags_reserve(t)) return false;
   tags_drop(&a->unsettled, i);
-  eb_tags *t = &a->acked;
   size_t at = tags_search(t, tag);
   uint64_t *p = t->tags + t->head + at;
   memmove(p + 1, p, (t->count - at) * sizeof *p);
   *p = tag;
   t->count++;
   return true;
+}
+
+bool eb_acks_ack (eb_acks *a, uint64_t tag, bool *unknown) {
+  return settle(a, &a->acked, tag, unknown);
+}
+
+bool eb_acks_return (eb_acks *a, uint64_t tag, bool *unknown) {
+  return settle(a, &a->returned, tag, unknown);
 }
 
 bool eb_acks_reject (eb_acks *a, uint64_t tag) {
@@ -94,13 +103,14 @@ bool eb_acks_reject (eb_acks *a, uint64_t tag) {
   return true;
 }
 
-bool eb_acks_next (eb_acks *a, uint64_t *tag, bool *multiple) {
-  eb_tags *t = &a->acked;
+static uint64_t lowest_of (const eb_tags *t) {
+  return t->count > 0 ? t->tags[t->head] : UINT64_MAX;
+}
+
+/* Takes all of 't' below 'limit' at once, or else one. */
+static bool take (eb_tags *t, uint64_t limit, uint64_t *tag, bool *multiple) {
   if (t->count == 0) return false;
-  uint64_t lowest = a->unsettled.count > 0
-                        ? a->unsettled.tags[a->unsettled.head]
-                        : UINT64_MAX;
-  size_t below = tags_search(t, lowest);
+  size_t below = tags_search(t, limit);
   if (below == 0) below = 1;  /* above a gap: one by one */
   *tag = t->tags[t->head + below - 1];
   *multiple = below > 1;
@@ -110,8 +120,21 @@ bool eb_acks_next (eb_acks *a, uint64_t *tag, bool *multiple) {
   return true;
 }
 
+bool eb_acks_next (eb_acks *a, uint64_t *tag, bool *multiple) {
+  uint64_t unsettled = lowest_of(&a->unsettled);
+  uint64_t returned = lowest_of(&a->returned);
+  return take(&a->acked, unsettled < returned ? unsettled : returned, tag,
+              multiple);
+}
+
+bool eb_acks_next_return (eb_acks *a, uint64_t *tag, bool *multiple) {
+  return a->acked.count == 0 &&
+         take(&a->returned, lowest_of(&a->unsettled), tag, multiple);
+}
+
 void eb_acks_reset (eb_acks *a) {
   a->unsettled.head = a->unsettled.count = 0;
   a->acked.head = a->acked.count = 0;
+  a->returned.head = a->returned.count = 0;
   a->last = 0;
 }

@@ -1,10 +1,12 @@
 /* eb_acks: the deliveries of one channel that were not settled yet, and the
-** acks not sent yet.
+** acks and returns not sent yet.
 **
 ** Acks coalesce: one basic.ack with 'multiple' covers what lies below the
 ** lowest delivery still unsettled; what lies above is acked one by one. A tag
-** that was never acked is never covered (AMQP 0-9-1, 1.8.3.13).
-** Outstanding tags are at most the prefetch. Thread: io only; pure.
+** that was never acked is never covered (AMQP 0-9-1, 1.8.3.13). Returns (given
+** back, in order) coalesce likewise: a classic queue takes many back at once far
+** faster than one by one. https://www.rabbitmq.com/docs/nack
+** Of a consumer outstanding tags are at most the prefetch. Thread: io only; pure.
 */
 #ifndef EB_ACKS_H
 #define EB_ACKS_H
@@ -23,6 +25,7 @@ typedef struct eb_tags {  /* ascending, a deque in an array */
 typedef struct eb_acks {
   eb_tags unsettled;
   eb_tags acked;      /* settled by ack, not sent */
+  eb_tags returned;   /* given back, not sent */
   uint64_t last;      /* the newest tag delivered */
 } eb_acks;
 
@@ -37,14 +40,21 @@ bool eb_acks_deliver (eb_acks *a, uint64_t tag);
 ** memory: *unknown tells which; in the second case nothing has changed. */
 bool eb_acks_ack (eb_acks *a, uint64_t tag, bool *unknown);
 
+/* It is given back: remembered until the flush. False: as eb_acks_ack. */
+bool eb_acks_return (eb_acks *a, uint64_t tag, bool *unknown);
+
 /* It was rejected; the caller sends that. False: not unsettled. */
 bool eb_acks_reject (eb_acks *a, uint64_t tag);
 
 /* Next ack to send, or false when there is none. */
 bool eb_acks_next (eb_acks *a, uint64_t *tag, bool *multiple);
 
+/* Next return to send, or false. Only when no ack is left to send: a 'multiple'
+** would cover it. */
+bool eb_acks_next_return (eb_acks *a, uint64_t *tag, bool *multiple);
+
 static inline size_t eb_acks_pending (const eb_acks *a) {
-  return a->acked.count;
+  return a->acked.count + a->returned.count;
 }
 static inline size_t eb_acks_unsettled (const eb_acks *a) {
   return a->unsettled.count;

@@ -135,7 +135,8 @@ typedef enum eb_settlement {
   EB_UNSETTLED,
   EB_ACK,
   EB_REJECT,          /* to the broker's dead-lettering, or gone */
-  EB_REQUEUE
+  EB_REQUEUE,
+  EB_RETURN           /* to the queue, unharmed: no failure, so many at once */
 } eb_settlement;
 
 struct eb_delivery {

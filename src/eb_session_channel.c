@@ -207,33 +207,43 @@ bool channel_body (eb_session *s, channel *ch, const eb_frame *frame) {
 
 /* Settlement. */
 
-bool channel_settle (eb_session *s, channel *ch, const eb_delivery *d) {
-  if (d->settlement == EB_ACK) {
-    bool unknown;
-    if (!eb_acks_ack(&ch->acks, d->tag, &unknown)) {
-      if (!unknown) return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
-      s->stats.stale++;
-      return true;
-    }
-    s->stats.acked++;
-    if (!ch->ack_listed) {
-      ch->ack_listed = true;
-      ch->ack_since = s->now;
-      ch->ack_next = s->ack_list;
-      s->ack_list = ch;
-    }
-  } else {
-    if (!eb_acks_reject(&ch->acks, d->tag)) {
-      s->stats.stale++;
-      return true;
-    }
-    s->stats.rejected++;
-    amqp_basic_reject_t m;
-    m.delivery_tag = d->tag;
-    m.requeue = d->settlement != EB_REJECT;
-    if (!session_send(s, ch->number, AMQP_BASIC_REJECT_METHOD, &m, 0))
-      return false;
+static bool reject (eb_session *s, channel *ch, const eb_delivery *d) {
+  if (!eb_acks_reject(&ch->acks, d->tag)) {
+    s->stats.stale++;
+    return true;
   }
+  s->stats.rejected++;
+  amqp_basic_reject_t m;
+  m.delivery_tag = d->tag;
+  m.requeue = d->settlement != EB_REJECT;
+  return session_send(s, ch->number, AMQP_BASIC_REJECT_METHOD, &m, 0);
+}
+
+/* Acks and returns wait for company: see channels_flush_acks. */
+static bool remember (eb_session *s, channel *ch, const eb_delivery *d) {
+  bool unknown, ack = d->settlement == EB_ACK;
+  if (!(ack ? eb_acks_ack(&ch->acks, d->tag, &unknown)
+            : eb_acks_return(&ch->acks, d->tag, &unknown))) {
+    if (!unknown) return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
+    s->stats.stale++;
+    return true;
+  }
+  if (ack)
+    s->stats.acked++;
+  else
+    s->stats.rejected++;
+  if (!ch->ack_listed) {
+    ch->ack_listed = true;
+    ch->ack_since = s->now;
+    ch->ack_next = s->ack_list;
+    s->ack_list = ch;
+  }
+  return true;
+}
+
+bool channel_settle (eb_session *s, channel *ch, const eb_delivery *d) {
+  bool waits = d->settlement == EB_ACK || d->settlement == EB_RETURN;
+  if (!(waits ? remember(s, ch, d) : reject(s, ch, d))) return false;
   return ch->owner == NULL || consumer_settled(s, ch->owner);
 }
 
@@ -261,6 +271,15 @@ bool channels_flush_acks (eb_session *s, bool all) {
       m.multiple = multiple;
       s->stats.ack_frames++;
       if (!session_send(s, ch->number, AMQP_BASIC_ACK_METHOD, &m, 0))
+        return false;
+    }
+    while (eb_acks_next_return(&ch->acks, &tag, &multiple)) {
+      amqp_basic_nack_t m;
+      m.delivery_tag = tag;
+      m.multiple = multiple;
+      m.requeue = 1;
+      s->stats.ack_frames++;
+      if (!session_send(s, ch->number, AMQP_BASIC_NACK_METHOD, &m, 0))
         return false;
     }
     *at = ch->ack_next;

@@ -57,9 +57,31 @@ static int ldelivery_ack (lua_State *L) {
   return settle_and_say(L, EB_ACK);
 }
 
+/* give_back(): to its queue, without a word against it. */
+static int ldelivery_give_back (lua_State *L) {
+  return settle_and_say(L, EB_RETURN);
+}
+
 static int ldelivery_reject (lua_State *L) {
   luaL_checktype(L, 2, LUA_TBOOLEAN);
   return settle_and_say(L, lua_toboolean(L, 2) ? EB_REQUEUE : EB_REJECT);
+}
+
+/* slim(): drops all but what settling needs, for whoever holds many for long.
+** Out of memory it stays as it is. */
+static int ldelivery_slim (lua_State *L) {
+  eb_delivery *d = unsettled(L);
+  eb_delivery *slim = eb_item_new(EB_ITEM_DELIVERY, sizeof *slim, 0);
+  if (slim != NULL) {
+    slim->consumer = d->consumer;
+    slim->channel = d->channel;
+    slim->epoch = d->epoch;
+    slim->tag = d->tag;
+    slim->redelivered = d->redelivered;
+    check(L)->d = slim;
+    eb_item_free(&d->item);
+  }
+  return 0;
 }
 
 static int ldelivery_gc (lua_State *L) {
@@ -72,8 +94,7 @@ static int ldelivery_gc (lua_State *L) {
 }
 
 static int ldelivery_body (lua_State *L) {
-  eb_delivery *d = unsettled(L);
-  lua_bytes_push(L, d->body);
+  lua_bytes_push(L, unsettled(L)->body);
   return 1;
 }
 
@@ -191,6 +212,8 @@ static int ldelivery_event (lua_State *L) {
 static const luaL_Reg methods[] = {
     {"ack", ldelivery_ack},
     {"reject", ldelivery_reject},
+    {"give_back", ldelivery_give_back},
+    {"slim", ldelivery_slim},
     {"event", ldelivery_event},
     {"body", ldelivery_body},
     {"size", ldelivery_size},

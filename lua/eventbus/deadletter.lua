@@ -27,6 +27,9 @@ local OURS = {
 }
 deadletter.HEADERS = OURS
 
+-- How often it was replayed. No annotation: it stays with the event when that fails again.
+local REPLAYS = "x-eventbus-replays"
+
 local LIMITS = { error = 2048, code = 128, frames = 1024, host = 255 }
 local LEAN_LIMITS = { error = 256, code = 64, frames = 0, host = 64 }
 -- What stays when a header does not fit: who it is for, and how to follow it.
@@ -41,6 +44,10 @@ local OF_BROKER = {
 -- Anyone can send any header: none of ours is as long as a frame.
 local function text_of(header)
   return type(header) == "string" and #header <= 255 and header or nil
+end
+
+local function is_essential(name, value)
+  return (ESSENTIAL[name] and text_of(value) ~= nil) or (name == REPLAYS and type(value) == "number")
 end
 
 local is_ours = {}
@@ -95,7 +102,7 @@ function deadletter.annotate(properties, headers, note, lean)
   local limits = lean and LEAN_LIMITS or LIMITS
   local out, dropped = {}, 0
   for name, value in pairs(headers) do
-    if is_ours[name] or (lean and not (ESSENTIAL[name] and text_of(value))) then
+    if is_ours[name] or (lean and not is_essential(name, value)) then
       if not is_ours[name] then dropped = dropped + 1 end
     elseif not OF_BROKER[name] then
       out[name] = value
@@ -134,6 +141,27 @@ function deadletter.strip(headers)
     if not is_ours[name] and not OF_BROKER[name] then out[name] = value end
   end
   return out
+end
+
+--- How often a dead letter was replayed before. Nonsense in the header counts as never.
+---@param headers table
+---@return integer
+function deadletter.replays(headers)
+  local value = headers[REPLAYS]
+  if type(value) == "number" and value >= 1 and value % 1 == 0 and value < 2 ^ 31 then return math.floor(value) end
+  return 0
+end
+
+--- Properties of a replay: those of the event before it failed, headers included, and one replay more. It is mandatory:
+-- where no queue takes it, it comes back instead of being gone.
+---@param properties table  as a delivery gives them; changed
+---@param headers table
+---@return table properties
+function deadletter.replayed(properties, headers)
+  properties.headers = deadletter.strip(headers)
+  properties.headers[REPLAYS] = deadletter.replays(headers) + 1
+  properties.mandatory, properties.user_id, properties.expiration = true, nil, nil
+  return properties
 end
 
 return deadletter

@@ -4,6 +4,7 @@
 -- A waiter is any table with `answered(self, ok, value, more)`; it is answered once. Whoever waits does so in `await`,
 -- and there answers are given out and timers run, but never a handler begun: what is delivered meanwhile stays queued.
 -- Many coroutines may wait at once (parking.lua).
+-- A consumer that is `eager` takes its deliveries itself, as they come: it never calls a function of the user's.
 
 local Error = require "eventbus.error"
 local core = require "eventbus.core"
@@ -168,6 +169,8 @@ local function take(self, kind, id, a, b, c)
       self.early[id] = { a, b, c }
     end
   elseif kind == DELIVERY then
+    local consumer = self.consumers[id]
+    if consumer and consumer.eager then return consumer:handle(a) end
     local last = self.last + 1
     self.last, self.ready[last], self.ready_for[last] = last, a, id
   else

@@ -64,16 +64,15 @@ Waiter.__index = Waiter
 
 function Waiter:answered(ok, err) self.done, self.ok, self.err = true, ok, err end
 
---- Publishes it as it is, our annotations removed, to where it came from (or to the exchange and key given), waits for
--- the confirm, then acknowledges it. An interruption in between leaves it in both places, never in none.
+--- Publishes it as it is, our annotations removed and one replay more counted, to where it came from (or to the exchange
+-- and key given), waits for the confirm, then acknowledges it. An interruption in between leaves it in both places, never in none.
 ---@param opts? { exchange: string, routing_key: string, headers: table }  headers are added
 ---@return true|nil, eventbus.Error|nil
 function Message:replay(opts)
   local given = options.check(REPLAY, opts, "message:replay")
   local exchange, key = self:origin()
-  local headers, properties = deadletter.strip(self:headers()), self:properties()
-  for name, value in pairs(given.headers or {}) do headers[name] = value end
-  properties.headers, properties.mandatory, properties.user_id, properties.expiration = headers, true, nil, nil
+  local properties = deadletter.replayed(self:properties(), self:headers())
+  for name, value in pairs(given.headers or {}) do properties.headers[name] = value end
   local waiter, hub = setmetatable({ done = false }, Waiter), self._hub
   local ok, err = hub:post(waiter, given.exchange or exchange, given.routing_key or key, self:body(), properties)
   if ok and not hub:await(waiter, hub.now() + hub.config.publish_timeout + 15) then
