@@ -2,6 +2,7 @@
 -- It sees its names and Lua's pure functions, nothing of the system, and is ended after ten million steps.
 
 local exit = require "eventbus.cli.exit"
+local nearest = require "eventbus.nearest"
 
 local predicate = {}
 
@@ -29,12 +30,18 @@ end
 --- Compiles an expression; what is wrong with it ends the command, before anything is touched.
 ---@param text string
 ---@param option? string  "--where", for the message
+---@param known? string[]  all it may name; another name is a mistake, where it would be nil without this
 ---@return eventbus.cli.Predicate
-function predicate.new(text, option)
+function predicate.new(text, option, known)
   local self = setmetatable({ text = text, names = {} }, Predicate)
+  local is_known = {}
+  for _, name in ipairs(known or {}) do is_known[name] = true end
   local env = setmetatable({}, { __index = function(_, name)
     local value = self.names[name]
     if value ~= nil then return value end
+    if known and not is_known[name] and PURE[name] == nil then
+      error(("there is no %s%s"):format(tostring(name), nearest.hint(name, known)), 0)
+    end
     return PURE[name]
   end, __newindex = function(_, name) error("it must not assign to " .. tostring(name), 0) end })
   local chunk, err = load_with("return (" .. text .. "\n)", "=expression", env)
