@@ -245,8 +245,8 @@ function Groups:add(l)
   local key = table.concat({ l.reason, text, l.type or "", l.queue or "" }, "\0")
   local group = self.by_key[key]
   if not group then
-    group = { key = key, reason = scrub(l.reason), error = text, type = l.type and scrub(l.type), queue = l.queue and scrub(l.queue),
-      count = 0, example = l.id and scrub(l.id) }
+    group = { key = key, reason = scrub(l.reason), error = text, type = l.type and scrub(l.type),
+      queue = l.queue and scrub(l.queue), count = 0, example = l.id and scrub(l.id) }
     self.by_key[key] = group
     self.list[#self.list + 1] = group
   end

@@ -27,7 +27,8 @@ end
 
 function dlq.define(parser)
   parser:require_command(true):command_target("action")
-  local list = parser:command("list", "Dead-letter queues: how many messages, for which reasons."):summary("The queues, with counts and reasons.")
+  local list = parser:command("list", "Dead-letter queues: how many messages, for which reasons.")
+    :summary("The queues, with counts and reasons.")
   list:argument("queue", "Queues; default: those of the topology that exist, and deadletter.* of its queues."):args("*")
   list:option("--limit", ("Look at up to so many messages of each queue; default %d, 0: only count."):format(BROWSED))
     :argname("N"):convert(connection.count(0)):default(tostring(BROWSED))
@@ -46,7 +47,8 @@ that no topology has.]])
   show:flag("--json", "One JSON object a line: event, headers, history.")
   show:epilog(LOOKING .. "\n\n" .. require("eventbus.cli.letters").WHERE_HELP)
 
-  local replay = parser:command("replay", "Publish dead letters again where they were first published."):summary("Publish them again.")
+  local replay = parser:command("replay", "Publish dead letters again where they were first published.")
+    :summary("Publish them again.")
   replay:argument("queue", "The queue they are in.")
   replay:flag("--to-queue", "Only to the queue where each failed, not to the exchange it was published to.")
   selecting(replay, true)
@@ -62,13 +64,15 @@ there at the start: what fails again meanwhile is not replayed again.
 
 eventbus dlq replay deadletter.search.products --where 'error:find("timeout")' --rate 20/s]])
 
-  local move = parser:command("move", "Move dead letters to another queue, annotations kept."):summary("Move them to another queue.")
+  local move = parser:command("move", "Move dead letters to another queue, annotations kept.")
+    :summary("Move them to another queue.")
   move:argument("queue", "The queue they are in.")
   move:argument("destination", "An existing queue.")
   selecting(move, true)
   move:epilog(require("eventbus.cli.letters").WHERE_HELP)
 
-  local purge = parser:command("purge", "Remove dead letters for good; shows them first and asks."):summary("Remove them for good.")
+  local purge = parser:command("purge", "Remove dead letters for good; shows them first and asks.")
+    :summary("Remove them for good.")
   purge:argument("queue", "The queue.")
   selecting(purge, false)
   purge:epilog("What comes in after it has begun is not removed.\n\n" .. require("eventbus.cli.letters").WHERE_HELP)
