@@ -18,6 +18,7 @@ local Error = require "eventbus.error"
 local core = require "eventbus.core"
 local letter = require "eventbus.letter"
 local pace = require "eventbus.pace"
+local protect = require "eventbus.protect"
 
 local pass = {}
 
@@ -421,12 +422,13 @@ function pass.run(hub, queue, select, act, options)
       repeated = 0 },
   }, Pass)
   local stale = hub.core:stats().control.stale
-  local ok, raised = pcall(loop, self)
+  local ok, raised = protect.pcall(loop, self)
   for _ in pairs(self.sending) do self.result.repeated = self.result.repeated + 1 end
   end_sources(self, now() + STOP_TIMEOUT)
   self.over = true
   give_back_all(self)
   if ok then see_through(self, stale) end
+  hub.parking:pass_on()
   if not ok then error(raised, 0) end
   self.result.left = math.max(self.result.there - self.result.done, 0)
   return self.result

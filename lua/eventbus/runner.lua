@@ -28,7 +28,7 @@ local RUN = { signals = options.boolean, timeout = units.duration, idle = units.
 
 local function dispatch(hub, id, delivery)
   local consumer, pool = hub.consumers[id], hub.pool
-  if consumer and pool then
+  if consumer and pool and not consumer.eager then
     pool:offer(consumer, delivery)
   elseif consumer then
     consumer:handle(delivery)

@@ -76,8 +76,45 @@ TEST(no_ack_ever_covers_what_was_not_acked) {
   }
 }
 
+/* Three messages are held below, in between and above others that are acked. */
+TEST(returns_coalesce_and_cover_nothing_else) {
+  eb_acks a;
+  uint64_t tag;
+  bool unknown, multiple;
+  eb_acks_init(&a);
+  for (uint64_t t = 1; t <= 8; t++) CHECK(eb_acks_deliver(&a, t));
+  CHECK(eb_acks_return(&a, 1, &unknown));
+  CHECK(eb_acks_return(&a, 3, &unknown));
+  CHECK(!eb_acks_return(&a, 3, &unknown) && unknown);
+  CHECK(acked(&a, 2));
+  CHECK(acked(&a, 4));
+  CHECK_INT(eb_acks_pending(&a), 4);
+  /* Before the acks are sent no return may be: 'multiple' would cover them. */
+  CHECK(!eb_acks_next_return(&a, &tag, &multiple));
+  /* And no ack may cover a return. */
+  CHECK(eb_acks_next(&a, &tag, &multiple));
+  CHECK(tag == 2 && !multiple);
+  CHECK(eb_acks_next(&a, &tag, &multiple));
+  CHECK(tag == 4 && !multiple);
+  CHECK(!eb_acks_next(&a, &tag, &multiple));
+  CHECK(eb_acks_next_return(&a, &tag, &multiple));
+  CHECK(tag == 3 && multiple);
+  CHECK(!eb_acks_next_return(&a, &tag, &multiple));
+  /* Above one that is unsettled: one by one. */
+  CHECK(eb_acks_return(&a, 7, &unknown));
+  CHECK(eb_acks_return(&a, 8, &unknown));
+  CHECK(eb_acks_next_return(&a, &tag, &multiple));
+  CHECK(tag == 7 && !multiple);
+  CHECK(eb_acks_next_return(&a, &tag, &multiple));
+  CHECK(tag == 8 && !multiple);
+  CHECK_INT(eb_acks_unsettled(&a), 2);
+  CHECK_INT(eb_acks_pending(&a), 0);
+  eb_acks_fini(&a);
+}
+
 int main (void) {
   RUN(tags_must_ascend);
+  RUN(returns_coalesce_and_cover_nothing_else);
   RUN(no_ack_ever_covers_what_was_not_acked);
   return check_done();
 }

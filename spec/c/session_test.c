@@ -76,6 +76,7 @@ int main (void) {
   RUN(qos_comes_before_consume_and_prefetch_is_never_zero);
   RUN(acks_coalesce_only_up_to_the_lowest_unsettled);
   RUN(rejects_are_sent_at_once);
+  RUN(what_is_given_back_goes_together_after_the_acks);
   RUN(settlements_of_an_earlier_connection_or_channel_are_never_sent);
   RUN(a_delivery_settled_twice_is_sent_once);
   RUN(a_server_cancel_restores_the_topology_and_subscribes_again_later_and_later);

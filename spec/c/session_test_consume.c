@@ -83,6 +83,31 @@ TEST(rejects_are_sent_at_once) {
   CHECK(peer_end(&p));
 }
 
+TEST(what_is_given_back_goes_together_after_the_acks) {
+  peer p;
+  eb_session_config c = peer_config();
+  eb_delivery *d[7];
+  CHECK(up(&p, &c));
+  CHECK(frames_consumer(&p) != 0);
+  for (uint64_t tag = 1; tag <= 6; tag++) CHECK((d[tag] = delivered(&p, tag)) != NULL);
+  peer_settle(&p, d[2], EB_ACK);
+  peer_settle(&p, d[1], EB_RETURN);
+  WANT(&p, PEER_NOTHING);
+  peer_settle(&p, d[3], EB_RETURN);
+  WANT(&p, AMQP_BASIC_ACK_METHOD);
+  CHECK(((amqp_basic_ack_t *)p.method)->delivery_tag == 2 && !((amqp_basic_ack_t *)p.method)->multiple);
+  WANT(&p, AMQP_BASIC_NACK_METHOD);
+  amqp_basic_nack_t *nack = p.method;
+  CHECK(nack->delivery_tag == 3 && nack->multiple && nack->requeue);
+  peer_settle(&p, d[6], EB_RETURN);
+  peer_sleep(&p, 100);
+  WANT(&p, AMQP_BASIC_NACK_METHOD);
+  nack = p.method;
+  CHECK(nack->delivery_tag == 6 && !nack->multiple && nack->requeue);
+  WANT(&p, PEER_NOTHING);
+  CHECK(peer_end(&p));
+}
+
 TEST(settlements_of_an_earlier_connection_or_channel_are_never_sent) {
   peer p;
   eb_session_config c = peer_config();

@@ -13,7 +13,7 @@ Interruption.__index = Interruption
 ---@return eventbus.cli.Interruption
 function interruption.catch(bus)
   core.trap(bus._hub.core)
-  bus._hub.trapping = true  -- a second signal ends every wait of the bus
+  bus._hub.trapping, bus._hub.signals_seen = true, 0  -- a second signal ends every wait of the bus
   return setmetatable({ bus = bus }, Interruption)
 end
 

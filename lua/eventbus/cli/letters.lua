@@ -1,11 +1,11 @@
 --- Dead letters for people and for machines: which are meant, how one reads, how many belong together.
 
 local connection = require "eventbus.cli.connection"
-local failure = require "eventbus.failure"
 local json = require "eventbus.json"
 local letter = require "eventbus.letter"
 local pattern = require "eventbus.pattern"
 local predicate = require "eventbus.cli.predicate"
+local text = require "eventbus.cli.text"
 
 local letters = {}
 
@@ -51,14 +51,14 @@ end
 
 -- Texts that anyone may have sent.
 
--- Well-formed UTF-8 of a text: what is none becomes U+FFFD.
-local function scrub(text)
-  if json.encode(text) then return text end
+-- Well-formed UTF-8 of some bytes: what is none becomes U+FFFD.
+local function scrub(bytes)
+  if json.encode(bytes) then return bytes end
   local out, at = {}, 1
-  while at <= #text do
-    local byte = text:byte(at)
+  while at <= #bytes do
+    local byte = bytes:byte(at)
     local size = byte < 0x80 and 1 or byte >= 0xF0 and 4 or byte >= 0xE0 and 3 or 2
-    local character = text:sub(at, at + size - 1)
+    local character = bytes:sub(at, at + size - 1)
     if json.encode(character) then
       out[#out + 1] = character
       at = at + size
@@ -82,38 +82,38 @@ end
 ---@param value any
 ---@return string
 function letters.json(value)
-  local text = json.encode(value, { sort_keys = true, max_depth = 1024 })
-  return text or assert(json.encode(scrubbed(value), { sort_keys = true, max_depth = 1024 }))
+  local encoded = json.encode(value, { sort_keys = true, max_depth = 1024 })
+  return encoded or assert(json.encode(scrubbed(value), { sort_keys = true, max_depth = 1024 }))
 end
 
 -- A text of somebody else's must not steer the terminal.
-local function safe(text)
-  return (tostring(text):gsub("[%z\1-\8\11-\31\127]", "?"):gsub("\194[\128-\159]", "?"))
+local function safe(several)
+  return (tostring(several):gsub("[^\n]+", text.safe))
 end
 
-local function one_line(text)
-  return (safe(text):gsub("%s+", " "))
+local function one_line(line)
+  return text.safe((tostring(line):gsub("%s+", " ")))
 end
 letters.one_line = one_line
 
 --- JSON over several lines, two spaces deeper for each level.
----@param text string
+---@param compact string
 ---@param indent string
 ---@return string
-function letters.indented(text, indent)
+function letters.indented(compact, indent)
   local out, depth, at = {}, 0, 1
   local function line() out[#out + 1] = "\n" .. indent .. ("  "):rep(depth) end
-  while at <= #text do
-    local c = text:sub(at, at)
+  while at <= #compact do
+    local c = compact:sub(at, at)
     if c == '"' then
       local last = at + 1
-      while text:sub(last, last) ~= '"' do
-        last = last + (text:sub(last, last) == "\\" and 2 or 1)
+      while compact:sub(last, last) ~= '"' do
+        last = last + (compact:sub(last, last) == "\\" and 2 or 1)
       end
-      out[#out + 1] = text:sub(at, last)
+      out[#out + 1] = compact:sub(at, last)
       at = last
-    elseif (c == "{" or c == "[") and text:find("^[%]}]", at + 1) then
-      out[#out + 1] = text:sub(at, at + 1)
+    elseif (c == "{" or c == "[") and compact:find("^[%]}]", at + 1) then
+      out[#out + 1] = compact:sub(at, at + 1)
       at = at + 1
     elseif c == "{" or c == "[" then
       out[#out + 1], depth = c, depth + 1
@@ -212,7 +212,7 @@ function letters.write(out, l)
     field("data", letters.indented(letters.json(l.data), "               "))
   else
     field("malformed", l.problem and one_line(l.problem.message))
-    field("body", l.body and safe(scrub(l.body)))
+    field("body", l.body and safe(l.body))
   end
   out:write("\n")
 end
@@ -223,14 +223,14 @@ local Groups = {}
 Groups.__index = Groups
 
 --- An error's text without what differs from letter to letter: ids, numbers, and what follows the first line.
----@param text string
+---@param err string
 ---@return string
-function letters.normalised(text)
-  text = text:match("^[^\n]*")
-  text = text:gsub("%x%x%x%x%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x", "*")
-  text = text:gsub("evt_[%w*_-]+", "*")
-  text = text:gsub("%f[%w]%x*%d%x*%f[%W]", function(word) return (#word >= 8 or word:find("^%d+$")) and "*" or nil end)
-  return (text:gsub("%d+", "*"))
+function letters.normalised(err)
+  err = err:match("^[^\n]*")
+  err = err:gsub("%x%x%x%x%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x", "*")
+  err = err:gsub("evt_[%w*_-]+", "*")
+  err = err:gsub("%f[%w]%x*%d%x*%f[%W]", function(word) return (#word >= 8 or word:find("^%d+$")) and "*" or nil end)
+  return (err:gsub("%d+", "*"))
 end
 
 --- Counts of letters that failed alike: reason, error, event type, original queue.
@@ -241,11 +241,11 @@ end
 ---@param l eventbus.Letter
 function Groups:add(l)
   local problem = l.error or (l.reason == "malformed" or not l.event) and l.problem and l.problem.message or ""
-  local text = scrub(letters.normalised(problem))
-  local key = table.concat({ l.reason, text, l.type or "", l.queue or "" }, "\0")
+  local err = scrub(letters.normalised(problem))
+  local key = table.concat({ l.reason, err, l.type or "", l.queue or "" }, "\0")
   local group = self.by_key[key]
   if not group then
-    group = { key = key, reason = scrub(l.reason), error = text, type = l.type and scrub(l.type),
+    group = { key = key, reason = scrub(l.reason), error = err, type = l.type and scrub(l.type),
       queue = l.queue and scrub(l.queue), count = 0, example = l.id and scrub(l.id) }
     self.by_key[key] = group
     self.list[#self.list + 1] = group
@@ -289,7 +289,7 @@ function Groups:write(out)
   local rows = { { "COUNT", "REASON", "TYPE", "QUEUE", "OLDEST", "ERROR" } }
   for _, group in ipairs(self:sorted()) do
     rows[#rows + 1] = { group.count, one_line(group.reason), one_line(group.type or "-"), one_line(group.queue or "-"),
-      letters.age(group.oldest), failure.cut(one_line(group.error), room) }
+      letters.age(group.oldest), (text.fit(one_line(group.error), room):gsub(" +$", "")) }
   end
   out:rows(rows, { true })
 end

@@ -6,7 +6,7 @@ local json = require "eventbus.json"
 
 local progressfile = {}
 
-local EVERY = 0.5
+local EVERY = 0.1
 
 ---@class eventbus.cli.ProgressFile
 local ProgressFile = {}
@@ -29,7 +29,7 @@ function progressfile.open(path)
   return self, state
 end
 
---- Writes it; unless `now` says so, not more often than twice a second. `before` of the state becomes what the file of
+--- Writes it; unless `now` says so, not more often than ten times a second. `before` of the state becomes what the file of
 -- events has just before its offset: by that it is known again.
 ---@param state table
 ---@param events eventbus.cli.EventFile

@@ -1,19 +1,14 @@
 --- A question to the person at the terminal, before something that cannot be undone. Where nobody sits there is no answer.
 
-local question = {}
+local terminal = require "eventbus.cli.terminal"
 
-local function somebody_types()
-  local ok, uv = pcall(require, "luv")
-  if ok then return uv.guess_handle(0) == "tty" end
-  local result = os.execute("test -t 0")
-  return result == true or result == 0
-end
+local question = {}
 
 --- Whether a question can be asked.
 ---@param cli table
 ---@return boolean
 function question.possible(cli)
-  return cli.err.tty and somebody_types()
+  return cli.err.tty and terminal.new(io.stdin, 0).tty
 end
 
 --- True when the answer is yes; anything else, also the end of the input, is no.
@@ -23,7 +18,7 @@ end
 function question.ask(cli, text)
   cli.err:write(text, " [y/N] ")
   cli.err:flush()
-  local answer = io.read("*l")
+  local answer = io.stdin:read("*l")
   return answer ~= nil and answer:lower():match("^%s*y") ~= nil
 end
 

@@ -88,7 +88,7 @@ end
 local function queues_of(args)
   local exit = require "eventbus.cli.exit"
   if #args.queue > 0 then return args.queue, true end
-  local topology = require("eventbus.topology").normalise((require("eventbus.cli.topologies").load(args)))
+  local topology = require("eventbus.cli.topologies").normal(args)
   local names = require("eventbus.deadletters").queues(topology)
   local env = os.getenv("RABBITMQ_MANAGEMENT_URL")
   if args.management or (env and env ~= "") then
@@ -252,7 +252,7 @@ local function may_begin(args, cli, bus, select, caught, there)
   if args.dry_run or args.yes then return true end
   if args.action == "purge" then
     if not question.possible(cli) then
-      exit.misuse("purge removes for good, and nobody is there to be asked", "give --yes, or --dry-run to see how many")
+      exit.fail("nothing was removed: nobody is there to ask", "look at them with --dry-run or dlq show; --yes removes them")
     end
     local meant = preview(args, cli, bus, select, caught)
     if caught:came() or meant == 0 then return true, meant end

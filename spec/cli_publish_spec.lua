@@ -1,0 +1,211 @@
+-- eventbus publish, as a person and a script use it.
+
+local broker = require "spec.support.broker"
+local command = require "spec.support.command"
+local eventbus = require "eventbus"
+local program = require "spec.support.program"
+local wait_until = require("spec.support.wait").wait_until
+
+local json = eventbus.json
+
+describe("eventbus publish", function()
+  local b, url, bus
+
+  local function publish(...)
+    return command.run({ "publish", ... }, { env = { RABBITMQ_URL = url } })
+  end
+
+  local function file_of(lines)
+    local path = program.folder() .. "/events.jsonl"
+    local file = assert(io.open(path, "w"))
+    file:write(table.concat(lines, "\n"), "\n")
+    file:close()
+    return path
+  end
+
+  -- All that is in the queue, in order.
+  local function taken()
+    local list = {}
+    local message = bus:get "all"
+    while message do
+      list[#list + 1] = { event = message:event(), headers = message:headers(), properties = message:properties(),
+        key = message:routing_key(), body = message:body() }
+      message:ack()
+      message = bus:get "all"
+    end
+    return list
+  end
+
+  setup(function()
+    b = broker.shared()
+    url = b:new_vhost()
+    bus = eventbus.assert(eventbus.connect { url = url, log = false })
+    eventbus.assert(bus:declare { exchanges = { orders = { type = "topic" } },
+      queues = { all = { bindings = { { exchange = "orders", routing_key = "order.#" } } } } })
+  end)
+
+  teardown(function() bus:close() end)
+  before_each(function() bus:purge "all" end)
+
+  it("sends one event with all it was told, and prints its id", function()
+    local r = publish("orders", "order.created", '{"chat":-1001234567890123,"total":1000.0}', "--tenant", "tenant_abc",
+      "--correlation", "req_1", "--source", "shell", "--header", "a=b=c", "--metadata", "version=1.0", "--priority", "3",
+      "--mandatory")
+    assert.are.equal(0, r.code, r.err)
+    assert.matches("^evt_%S+\n$", r.out)
+    local got = taken()
+    assert.are.equal(1, #got)
+    local event = got[1].event
+    assert.are.equal(r.out, event.id .. "\n")
+    assert.matches('"data":{"chat":-1001234567890123,"total":1000.0}', got[1].body, 1, true)
+    assert.are.same({ "tenant_abc", "req_1", "shell", "1.0" },
+      { event.tenant_id, event.correlation_id, event.source, event.metadata.version })
+    assert.are.same({ a = "b=c", tenant_id = "tenant_abc" }, got[1].headers)
+    assert.are.equal(3, got[1].properties.priority)
+  end)
+
+  it("takes the payload from stdin and from a file; --count repeats with other ids", function()
+    local r = command.run({ "publish", "orders", "order.paid", "-" }, { env = { RABBITMQ_URL = url }, input = '{"n":1}' })
+    assert.are.equal(0, r.code, r.err)
+    r = publish("orders", "order.paid", "@" .. file_of { '{"n":', "2}" }, "--count", "3", "--routing-key", "order.other")
+    assert.are.equal(0, r.code, r.err)
+    local got, ids = taken(), {}
+    assert.are.equal(4, #got)
+    for _, each in ipairs(got) do ids[each.event.id] = each.key end
+    assert.are.equal("order.other", ids[got[4].event.id])
+    assert.are.equal(1, got[1].event.data.n)
+    assert.are.equal(2, got[4].event.data.n)
+    assert.are_not.equal(got[3].event.id, got[4].event.id)
+  end)
+
+  it("refuses what cannot be meant, before anything is sent", function()
+    local r = publish("orders", "order.created", '{"n": 1,\n x}')
+    assert.are.equal(2, r.code)
+    assert.matches("DATA: invalid JSON at line 2, column 2", r.err, 1, true)
+    assert.are.equal(2, publish("orders").code)
+    assert.are.equal(2, publish("orders", "order.created", "@/nonexistent").code)
+    assert.are.equal(2, publish("orders", "--from", "/nonexistent").code)
+    r = publish("orders", "order.created", '{"order_id": 1}', "--validate")
+    assert.are.equal(1, r.code)
+    assert.matches("order_id", r.err, 1, true)
+    r = publish("orders", "order.created", "--header", "nothing")
+    assert.are.equal(2, r.code)
+    assert.are.equal(0, #taken())
+  end)
+
+  it("says what the broker did not take", function()
+    local r = publish("orders", "invoice.created", "--mandatory")
+    assert.are.equal(1, r.code)
+    assert.matches("no queue of exchange 'orders' is bound for 'invoice.created'", r.err, 1, true)
+    r = publish("nowhere", "order.created")
+    assert.are.equal(1, r.code)
+    assert.matches("no exchange 'nowhere'", r.err, 1, true)
+  end)
+
+  it("--from takes envelopes and parts of them, and names by line what failed", function()
+    local path = file_of {
+      '{"id":"evt_mine","type":"order.created","timestamp":"2024-01-15T10:30:00Z","data":{"n":9007199254740993},"extra":[1]}',
+      '', '{"data":{"n":2},"tenant_id":null}', '{"type":"invoice.created","data":{"n":3}}', '{"data":{"n":4}}' }
+    local r = publish("orders", "order.paid", "--from", path, "--tenant", "t", "--mandatory")
+    assert.are.equal(1, r.code)
+    assert.matches("line 4: no queue of exchange 'orders'", r.err, 1, true)
+    assert.matches("3 published, 1 failed", r.err, 1, true)
+    local got = taken()
+    assert.are.equal(3, #got)
+    assert.are.equal("evt_mine\n" .. got[2].event.id .. "\n" .. got[3].event.id .. "\n", r.out)
+    assert.are.same({ "2024-01-15T10:30:00Z", "order.created", "t" },
+      { got[1].event.timestamp, got[1].event.type, got[1].event.tenant_id })
+    assert.matches('"data":{"n":9007199254740993},"extra":[1]}', got[1].body, 1, true)
+    assert.are.same({ "order.paid", 2, "t" }, { got[2].event.type, got[2].event.data.n, got[2].event.tenant_id })
+  end)
+
+  it("stops at line 17 when that is no JSON, tells where, and --resume goes on once it is mended", function()
+    local lines = {}
+    for n = 1, 20 do lines[n] = ('{"data":{"n":%d}}'):format(n) end
+    lines[17] = '{"data": oops}'
+    local path = file_of(lines)
+    local r = publish("orders", "order.paid", "--from", path, "--resume", "-q")
+    assert.are.equal(1, r.code)
+    assert.matches(path .. ": invalid JSON at line 17, column 10:", r.err, 1, true)
+    assert.matches("16 published", r.err, 1, true)
+    assert.are.equal(16, bus:queue_info("all").messages)
+    lines[17] = '{"data":{"n":17}}'
+    local file = assert(io.open(path, "w"))
+    file:write(table.concat(lines, "\n"))
+    file:close()
+    r = publish("orders", "order.paid", "--from", path, "--resume", "-q")
+    assert.are.equal(0, r.code, r.err)
+    local got = taken()
+    assert.are.equal(20, #got)
+    for n = 1, 20 do assert.are.equal(n, got[n].event.data.n) end
+    assert.is_nil(io.open(path .. ".progress"))
+  end)
+
+  it("does not go on in a file that is another one", function()
+    local path = file_of { '{"data":1}', "oops" }
+    assert.are.equal(1, publish("orders", "order.paid", "--from", path, "--resume", "-q").code)
+    local file = assert(io.open(path, "w"))
+    file:write('{"data":7}\n{"data":8}\n')
+    file:close()
+    local r = publish("orders", "order.paid", "--from", path, "--resume", "-q")
+    assert.are.equal(2, r.code)
+    assert.matches("is not what it was up to line 1", r.err, 1, true)
+  end)
+
+  it("--dry-run prints the envelopes and all mistakes, without a broker", function()
+    local path = file_of { '{"type":"order.created","data":{}}', "oops", '{"data":{"n":3}}', '{"type":"order.paid","data":{"n":4}}' }
+    local r = command.run({ "publish", "orders", "--from", path, "--dry-run" },
+      { env = { RABBITMQ_URL = "amqp://127.0.0.1:1" } })
+    assert.are.equal(1, r.code)
+    assert.matches("invalid JSON at line 2, column 1", r.err, 1, true)
+    assert.matches("line 3: it has no type", r.err, 1, true)
+    local types = {}
+    for line in r.out:gmatch("[^\n]+") do types[#types + 1] = json.decode(line).type end
+    assert.are.same({ "order.created", "order.paid" }, types)
+  end)
+
+  it("--from goes on after kill -9 and after Ctrl-C: none missing, repeated only with the same id", function()
+    local N, lines = 6000, {}
+    for n = 1, N do lines[n] = ('{"data":{"n":%d}}'):format(n) end
+    local path = file_of(lines)
+    local function start()
+      return command.start({ "publish", "orders", "order.paid", "--from", path, "--resume", "-q", "--rate", "3000/s" },
+        { RABBITMQ_URL = url })
+    end
+    local function count() return bus:queue_info("all").messages end
+    local p = start()
+    wait_until(function() return count() >= 1500 end, 60, "some are published")
+    p:signal "KILL"
+    assert.are.equal(137, p:wait(10))
+    local killed = count()
+    p = start()
+    wait_until(function() return count() >= killed + 2500 end, 60, "some more are published")
+    p:signal "INT"
+    assert.are.equal(130, p:wait(20), p:output())
+    assert.matches("the same command goes on there", p:output(), 1, true)
+    p = start()
+    assert.are.equal(0, p:wait(60), p:output())
+    local total, by_n, ids, distinct = 0, {}, {}, 0
+    for _, each in ipairs(taken()) do
+      local n, id = each.event.data.n, each.event.id
+      total = total + 1
+      assert.is_true(by_n[n] == nil or by_n[n] == id, "another id for the same line")
+      if not by_n[n] then distinct = distinct + 1 end
+      assert.is_true(ids[id] == nil or ids[id] == n)
+      by_n[n], ids[id] = id, n
+    end
+    assert.are.equal(N, distinct)
+    print(("\n  6,000 lines through kill -9 and Ctrl-C: 0 lost, %d twice with the same id"):format(total - N))
+  end)
+
+  it("shows a progress bar on a terminal only", function()
+    local lines = {}
+    for n = 1, 300 do lines[n] = ('{"data":%d}'):format(n) end
+    local path = file_of(lines)
+    local text, code = command.pty({ "publish", "orders", "order.paid", "--from", path, "-q", "--rate", "400/s" },
+      { env = { RABBITMQ_URL = url } })
+    assert.are.equal(0, code, text)
+    assert.matches("publishing %[#*%.*%] +%d+ %%", text)
+    assert.matches("300 published", text, 1, true)
+  end)
+end)
