@@ -115,8 +115,8 @@ end
 --- The rows that a page has.
 board.page = room
 
--- The last line: what is wrong with the chosen queue, or what the keys do.
-local function footer(view, rows, mark)
+-- The last line: what is wrong with the chosen queue, then what the keys do.
+local function footer(view, rows, width, mark)
   local chosen, count = view.results[view.cursor], #view.results
   local last = math.min(view.top + rows - 1, count)
   local place = count > rows and ("%d-%d of %d, arrows move"):format(view.top, last, count) or "arrows choose"
@@ -124,8 +124,9 @@ local function footer(view, rows, mark)
   if not chosen or #chosen.findings == 0 then return keys end
   local said = {}
   for i, finding in ipairs(chosen.findings) do said[i] = finding.text end
-  local name = text.safe(chosen.gauge.name, mark == "..")
-  return ("%s: %s  (%s)"):format(name, text.safe(table.concat(said, "; ")), keys)
+  local ascii = mark == ".."
+  local why = ("%s: %s"):format(text.safe(chosen.gauge.name, ascii), text.safe(table.concat(said, "; "), ascii))
+  return text.fit(why, math.max(width - #keys - 2, 10), mark) .. "  " .. keys
 end
 
 --- The lines of a window: `height` of them, each `width` columns wide.
@@ -159,7 +160,7 @@ function board.lines(view, width, height, look)
     lines[#lines + 1] = line
   end
   while #lines < height - 1 do lines[#lines + 1] = (" "):rep(width) end
-  lines[height] = style("dim", text.fit(footer(view, rows, mark), width, mark))
+  lines[height] = style("dim", text.fit(footer(view, rows, width, mark), width, mark))
   for i = #lines, height + 1, -1 do lines[i] = nil end
   return lines
 end

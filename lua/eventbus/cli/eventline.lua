@@ -17,7 +17,8 @@ local TYPE_WIDTH, TENANT_WIDTH = 22, 12
 ---@class eventbus.cli.Sighting  what was delivered
 ---@field event table|nil      nil: malformed
 ---@field problem string|nil   why it is
----@field body string
+---@field body string        "" when it was too large to keep
+---@field bytes integer
 ---@field exchange string
 ---@field routing_key string
 
@@ -73,7 +74,7 @@ end
 function eventline.json(seen, terminal)
   if not seen.event then
     return assert(json.encode({ malformed = { problem = seen.problem, exchange = text.safe(seen.exchange),
-      routing_key = text.safe(seen.routing_key), bytes = #seen.body, body = text.safe(seen.body:sub(1, 4096)) } },
+      routing_key = text.safe(seen.routing_key), bytes = seen.bytes, body = text.safe(seen.body:sub(1, 4096)) } },
       { sort_keys = true }))
   end
   local line = seen.body:gsub("[\r\n]", " ")

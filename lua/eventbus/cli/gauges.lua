@@ -7,6 +7,7 @@
 local Error = require "eventbus.error"
 local connection = require "eventbus.cli.connection"
 local core = require "eventbus.core"
+local json = require "eventbus.json"
 
 local gauges = {}
 
@@ -55,11 +56,16 @@ function gauges.new(args, options)
   return setmetatable({ args = given, api = connection.management(given), rest_until = -1, history = {} }, Gauges)
 end
 
+-- What comes from the network may be anything, null included.
+local function number(value)
+  return type(value) == "number" and value or nil
+end
+
 -- The numbers of a list of samples, newest first, as the API has it: the change per second over the last RATE_SPAN.
 local function rate_of(details)
   if type(details) ~= "table" then return nil end
   local samples = details.samples
-  if type(samples) ~= "table" or #samples < 2 then return type(details.rate) == "number" and details.rate or nil end
+  if type(samples) ~= "table" or #samples < 2 then return number(details.rate) end
   local newest, oldest = samples[1], samples[2]
   for i = 3, #samples do
     if newest.timestamp - samples[i].timestamp > RATE_SPAN * 1000 then break end
@@ -94,11 +100,12 @@ local function trend_of(details)
 end
 
 local function from_api(queue)
-  local gauge = { name = queue.name, state = queue.state, ready = queue.messages_ready,
-    unacked = queue.messages_unacknowledged, consumers = queue.consumers, trend = trend_of(queue.messages_ready_details) }
+  local gauge = { name = queue.name, state = type(queue.state) == "string" and queue.state or nil,
+    ready = number(queue.messages_ready), unacked = number(queue.messages_unacknowledged),
+    consumers = number(queue.consumers), trend = trend_of(queue.messages_ready_details) }
   local stats = queue.message_stats
   if type(stats) == "table" then
-    gauge.published = stats.publish or 0
+    gauge.published = number(stats.publish) or 0
     gauge.rate_in, gauge.rate_out = rates(stats)
   elseif gauge.ready then
     -- Nothing has ever come to this queue since the server counts.
@@ -112,6 +119,9 @@ local function absent(name) return { name = name, missing = "does not exist", tr
 function Gauges:by_management(names)
   local list, err = self.api:get(self.api:path("queues") .. QUERY)
   if not list then return nil, err end
+  if getmetatable(list) ~= json.array_mt then
+    return nil, Error.new("malformed", self.api.display .. " does not speak RabbitMQ's management API")
+  end
   local queues, unrated = {}, false
   for _, queue in ipairs(list) do
     queues[queue.name] = from_api(queue)
@@ -153,7 +163,10 @@ function Gauges:by_amqp(names)
   local bus, err = open_bus(self)
   if not bus then return nil, err end
   bus:poll(0)
-  if bus:stats().connections.control ~= "up" then
+  local state = bus:stats().connections.control
+  if state ~= "up" then
+    -- Given up, by the bus but not by us: the next reading begins anew.
+    if state == "failed" then self:close() end
     return nil, Error.new("connection", "the connection to " .. connection.display(self.args) .. " is lost")
   end
   local queues = {}

@@ -10,8 +10,8 @@ local tap = {}
 -- Bytes that the queue holds at most, beside the count.
 local MAX_BYTES = 64 * 1024 * 1024
 local MOST_PREFETCH = 500
--- Seconds between two looks at how full the queue is.
-local LOOK = 2
+-- Seconds between two looks at how full the queue is; and how late one may be before this process must have stood still.
+local LOOK, LATE = 2, 1
 
 ---@class eventbus.cli.Tap
 ---@field queue string  its name, given by the broker
@@ -51,17 +51,44 @@ function tap.open(bus, options)
     end
     table.insert(there and self.bound or self.absent, exchange)
   end
-  self.prefetch = math.max(math.min(MOST_PREFETCH, math.floor(options.buffer / 2)), 1)
+  self.prefetch = math.max(math.min(MOST_PREFETCH, math.floor(options.buffer / 4)), 1)
   local ok
   ok, err = hub:subscribe(self, { queue = self.queue, prefetch = self.prefetch }, timeout)
   if not ok then return nil, err end
-  hub.timers:add(hub.now() + LOOK, self)
+  self:look_in(LOOK)
   return self
+end
+
+function Tap:look_in(seconds)
+  self._next_look = self._hub.now() + seconds
+  self._hub.timers:add(self._next_look, self)
+end
+
+-- The broker does not tell how many it dropped, only how many there are.
+local Answer = {}
+Answer.__index = Answer
+
+function Answer:answered(ok, value)
+  local one = self.tap
+  if not ok or type(value) ~= "table" or one._ended then return end
+  local full = value.messages >= one.buffer - one.prefetch
+  if full and not one._was_full then one._full() end
+  one._was_full = full
+end
+
+local function look(self)
+  self._hub:ask(setmetatable({ tap = self }, Answer),
+    { name = "queue_declare", args = { queue = self.queue, passive = true, record = false } })
 end
 
 -- What the dispatcher and the hub ask of a subscription.
 
 function Tap:handle(delivery)
+  -- This process was stopped for a while: ask before what is taken now makes room.
+  if self._hub.now() > self._next_look + LATE then
+    self._next_look = self._hub.now()
+    look(self)
+  end
   self._take(delivery)
   delivery:ack()
 end
@@ -71,28 +98,11 @@ function Tap:noticed() end
 function Tap:ended() self._ended = true end
 function Tap:stats() return { queue = self.queue } end
 
--- The broker does not tell how many it dropped, only how many there are.
-local Answer = {}
-Answer.__index = Answer
-
-function Answer:answered(ok, value)
-  local one = self.tap
-  if one._ended then return end
-  if ok and type(value) == "table" and value.messages >= one.buffer - 2 * one.prefetch - 1 then
-    if not one._was_full then one._full() end
-    one._was_full = true
-  elseif ok then
-    one._was_full = false
-  end
-  one._hub.timers:add(one._hub.now() + LOOK, one)
-end
-
 --- Time to look how full the queue is.
 function Tap:due()
   if self._ended then return end
-  local asked = self._hub:ask(setmetatable({ tap = self }, Answer),
-    { name = "queue_declare", args = { queue = self.queue, passive = true, record = false } })
-  if not asked then self._hub.timers:add(self._hub.now() + LOOK, self) end
+  look(self)
+  self:look_in(LOOK)
 end
 
 return tap

@@ -81,7 +81,7 @@ end
 local function sighting(delivery)
   local event, err = delivery:event()
   return { event = event, problem = err and err.message, body = delivery:oversized() and "" or delivery:body(),
-    exchange = delivery:exchange(), routing_key = delivery:routing_key() }
+    bytes = delivery:size(), exchange = delivery:exchange(), routing_key = delivery:routing_key() }
 end
 
 local function plural(n, word) return ("%d %s%s"):format(n, word, n == 1 and "" or "s") end
@@ -192,15 +192,16 @@ function tail.run(args, cli)
   for _, pattern in ipairs(args.pattern) do
     if #pattern > 255 then exit.misuse("a pattern has at most 255 bytes") end
   end
-  local outlet = require "eventbus.cli.outlet"
-  local out, errors = outlet.new(io.stdout, 1), outlet.new(io.stderr, 2)
-  local tell = teller(errors)
-  local counts = { shown = 0, dropped = 0, malformed = 0, failed = 0 }
   -- A predicate with a mistake in it ends the command before anything is opened.
   if args.where then require("eventbus.cli.predicate").new(args.where) end
   local bus = connection.open(args, { reconnect_max = 5 })
-  follow(bus, tell)
+  local counts = { shown = 0, dropped = 0, malformed = 0, failed = 0 }
+  -- From here to their end the two streams do not wait.
+  local outlet = require "eventbus.cli.outlet"
+  local out, errors = outlet.new(io.stdout, 1), outlet.new(io.stderr, 2)
+  local tell = teller(errors)
   local finished, why = pcall(function()
+    follow(bus, tell)
     local tap, patterns = open_tap(args, bus, shower(args, cli, bus, out, tell, counts), tell)
     if cli.err.tty then
       tell(("watching %s for %s; Ctrl-C ends"):format(table.concat(tap.bound, ", "), table.concat(patterns, ", ")))
@@ -213,7 +214,11 @@ function tail.run(args, cli)
   end)
   bus:close(1)
   local signalled = finished and why == "signal"
-  local unwritten = out:finish(finished and not signalled and PATIENCE or 0.5)
+  local taken, unwritten = pcall(out.finish, out, finished and not signalled and PATIENCE or 0.5)
+  if not taken then
+    -- Nobody reads any more; what ended the command before that counts more.
+    finished, why, unwritten = false, finished and unwritten or why, 0
+  end
   if finished and (signalled or cli.err.tty or counts.dropped + counts.failed + unwritten > 0) then
     tell(summary(counts, unwritten))
   end
