@@ -9,7 +9,7 @@ local METHODS = { "wait", "suspend", "resume", "spawn", "yieldable" }
 
 ---@class eventbus.Loop
 ---@field name string|nil
----@field wait fun(self, seconds: number)
+---@field wait fun(self, seconds: number, sleeper: eventbus.Sleeper)
 ---@field suspend fun(self, sleeper: eventbus.Sleeper)
 ---@field resume fun(self, sleeper: eventbus.Sleeper)
 ---@field spawn fun(self, f: function)

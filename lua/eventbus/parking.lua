@@ -186,7 +186,7 @@ end
 local function turn(self, s, seconds)
   self.turner, self.till = s, now() + seconds
   self.bus:kick()
-  self.loop:wait(seconds)
+  self.loop:wait(seconds, s)
   if not s.woken then forget(self, s) end
   if self.turner == s then self.turner, self.poked = nil, false end
   -- Ends a ring that no item made: a signal's, or a poke.
