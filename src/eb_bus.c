@@ -185,6 +185,20 @@ bool eb_bus_wait (eb_bus *b, int64_t ms) {
   return true;
 }
 
+void eb_bus_poke (eb_bus *b) {
+  if (!eb_bus_forked(b)) eb_inbox_ring(&b->inbox);
+}
+
+bool eb_bus_alarm (eb_bus *b, int64_t ms) {
+  if (eb_bus_forked(b)) return false;
+  for (int side = 0; side < 2; side++)
+    if (eb_io_started(b->sides[side]) && !b->ended[side]) {
+      eb_io_set_alarm(b->sides[side], eb_ms_after(eb_clock_now(), ms));
+      return true;
+    }
+  return false;
+}
+
 void eb_bus_shutdown (eb_bus *b, int64_t ms) {
   if (eb_bus_forked(b)) return;
   b->closing = true;

@@ -66,6 +66,12 @@ void eb_bus_kick (eb_bus *b);
 ** passed. */
 bool eb_bus_wait (eb_bus *b, int64_t ms);
 
+/* Makes the descriptor readable, though nothing came: now, or 'ms' from now at
+** the latest (a later call replaces an earlier one). False: no connection was
+** started, so there is no thread to do it. */
+void eb_bus_poke (eb_bus *b);
+bool eb_bus_alarm (eb_bus *b, int64_t ms);
+
 /* Begins an orderly end of both connections, until 'ms' from now. */
 void eb_bus_shutdown (eb_bus *b, int64_t ms);
 /* Both have ended: their 'closed' notices were taken. */

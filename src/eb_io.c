@@ -173,6 +173,10 @@ void eb_io_kick (eb_io *io) {
   eb_outbox_kick(&io->outbox);
 }
 
+void eb_io_set_alarm (eb_io *io, eb_ms at) {
+  eb_outbox_set_alarm(&io->outbox, at);
+}
+
 void eb_io_stop (eb_io *io, eb_ms deadline) {
   eb_outbox_stop(&io->outbox, deadline);
 }
@@ -435,7 +439,12 @@ static void rest (eb_io *io) {
     fds[1].events = eb_transport_events(io->transport, out);
     n = 2;
   }
-  eb_ms now = eb_clock_now(), t = next_deadline(io);
+  eb_ms now = eb_clock_now(), alarm = eb_outbox_alarm(&io->outbox, now);
+  if (alarm <= now) {
+    eb_inbox_ring(io->inbox);
+    alarm = EB_NEVER;
+  }
+  eb_ms t = eb_ms_min(next_deadline(io), alarm);
   int64_t wait = t == EB_NEVER ? 60000 : t - now;
   if (wait <= 0) return;
   if (wait > 60000) wait = 60000;

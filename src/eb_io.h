@@ -36,6 +36,9 @@ bool eb_io_started (const eb_io *io);
 void eb_io_post (eb_io *io, eb_item *item, bool urgent);
 void eb_io_kick (eb_io *io);
 
+/* Thread: lua. Rings the inbox at that time, if the thread was started. */
+void eb_io_set_alarm (eb_io *io, eb_ms at);
+
 /* Thread: lua. Begins the end; the notice 'closed' follows. */
 void eb_io_stop (eb_io *io, eb_ms deadline);
 

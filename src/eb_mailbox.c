@@ -7,6 +7,7 @@ enum { MAX_NOTICES = 1000 };
 
 bool eb_outbox_init (eb_outbox *o) {
   memset(o, 0, sizeof *o);
+  o->alarm = EB_NEVER;
   if (!eb_wake_init(&o->wake)) return false;
   if (pthread_mutex_init(&o->lock, NULL) != 0) {
     eb_wake_fini(&o->wake);
@@ -59,6 +60,25 @@ void eb_outbox_stop (eb_outbox *o, eb_ms deadline) {
 
 void eb_outbox_abandon (eb_outbox *o) {
   stop(o, 0, true);
+}
+
+void eb_outbox_set_alarm (eb_outbox *o, eb_ms at) {
+  pthread_mutex_lock(&o->lock);
+  bool sooner = at < o->alarm;
+  o->alarm = at;
+  if (sooner) {
+    o->unseen = true;
+    ring(o, true);
+  }
+  pthread_mutex_unlock(&o->lock);
+}
+
+eb_ms eb_outbox_alarm (eb_outbox *o, eb_ms now) {
+  pthread_mutex_lock(&o->lock);
+  eb_ms at = o->alarm;
+  if (at <= now) o->alarm = EB_NEVER;
+  pthread_mutex_unlock(&o->lock);
+  return at;
 }
 
 void eb_outbox_take (eb_outbox *o, eb_list *to) {
@@ -142,6 +162,10 @@ void eb_inbox_push (eb_inbox *i, eb_list *from) {
   }
   pthread_mutex_unlock(&i->lock);
   eb_list_free(&dropped);
+}
+
+void eb_inbox_ring (eb_inbox *i) {
+  eb_wake_ring(&i->wake);
 }
 
 static bool is_delivery (const eb_item *item, void *unused) {

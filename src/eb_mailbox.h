@@ -31,8 +31,9 @@ typedef struct eb_outbox {
   bool rung;             /* under lock: the wake was rung, not cleared */
   bool stopping;         /* under lock: close until close_deadline */
   bool abandoned;        /* under lock: end at once */
-  bool unseen;           /* under lock: the end was asked for, not looked at */
+  bool unseen;           /* under lock: the end or an alarm, not looked at */
   eb_ms close_deadline;  /* under lock */
+  eb_ms alarm;           /* under lock: EB_NEVER when none is set */
   eb_wake wake;
 } eb_outbox;
 
@@ -46,6 +47,13 @@ void eb_outbox_kick (eb_outbox *o);
 /* Thread: lua. Asks for the end: in order until 'deadline', or at once. */
 void eb_outbox_stop (eb_outbox *o, eb_ms deadline);
 void eb_outbox_abandon (eb_outbox *o);
+
+/* Thread: lua. Asks the I/O thread to ring the inbox at that time; a later call
+** replaces an earlier one. */
+void eb_outbox_set_alarm (eb_outbox *o, eb_ms at);
+/* Thread: io. When it is due: EB_NEVER if none is set. One that is due is
+** taken. */
+eb_ms eb_outbox_alarm (eb_outbox *o, eb_ms now);
 
 /* Thread: io. Moves all items to the end of 'to'; the thread is awake now. */
 void eb_outbox_take (eb_outbox *o, eb_list *to);
@@ -67,6 +75,9 @@ void eb_inbox_fini (eb_inbox *i);  /* frees what is in it */
 
 /* Thread: io. Empties 'from'. */
 void eb_inbox_push (eb_inbox *i, eb_list *from);
+
+/* Thread: any. Wakes the Lua thread, though there is nothing. */
+void eb_inbox_ring (eb_inbox *i);
 
 /* Thread: io. Frees the deliveries not taken yet: their connection is gone, so
 ** they can no longer be settled, and the broker will deliver them again. Without

@@ -278,8 +278,17 @@ static int lbus_kick (lua_State *L) {
 /* poke(): makes the descriptor readable, though nothing came. */
 static int lbus_poke (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
-  if (bus != NULL && !eb_bus_forked(bus)) eb_wake_ring(eb_bus_wake(bus));
+  if (bus != NULL) eb_bus_poke(bus);
   return 0;
+}
+
+/* alarm(seconds): makes it readable after so long; false when nothing runs that
+** could. */
+static int lbus_alarm (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  int64_t ms = lua_seconds(L, 2, 0);
+  lua_pushboolean(L, bus != NULL && eb_bus_alarm(bus, ms));
+  return 1;
 }
 
 static void push_item_error (lua_State *L, const eb_item *item) {
@@ -500,7 +509,7 @@ static int lbus_tostring (lua_State *L) {
 static const luaL_Reg methods[] = {
     {"start", lbus_start}, {"fd", lbus_fd},       {"wait", lbus_wait},
     {"next", lbus_next},   {"kick", lbus_kick},   {"poke", lbus_poke},
-    {"stats", lbus_stats}, {"close", lbus_close}, {"shutdown", lbus_shutdown},
+    {"alarm", lbus_alarm}, {"stats", lbus_stats}, {"close", lbus_close}, {"shutdown", lbus_shutdown},
     {"__gc", lbus_gc},     {"__close", lbus_gc},  {"__tostring", lbus_tostring},
     {NULL, NULL}};
 
