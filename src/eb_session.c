@@ -104,6 +104,8 @@ void eb_session_detach (eb_session *s, const eb_error *why, eb_ms now) {
   caller_detach(s, &s->rpc);
   caller_detach(s, &s->get);
   consumers_detach(s);
+  if (s->channel_count > 0)  /* only crossed closes are left in it */
+    memset(s->channels, 0, s->channel_count * sizeof *s->channels);
   s->restoring = 0;
   if (was_up && !s->closing) eb_session_notice(s, EB_EVENT_DOWN, 0, why);
 }
@@ -438,8 +440,12 @@ static bool on_frame (eb_session *s, const eb_frame *f) {
   if (f->type == AMQP_FRAME_METHOD && !eb_codec_method(&s->pool, f, &m, &err))
     return session_break(s, &err);
   if (s->phase >= EB_PHASE_UP && m.id == AMQP_CHANNEL_CLOSE_OK_METHOD &&
-      (ch == NULL || ch->state != CHAN_CLOSING))
-    return true;  /* both sides closed at once: it answers a close of ours */
+      (ch == NULL || ch->state != CHAN_CLOSING)) {
+    /* Both sides closed at once: it answers a close of ours. */
+    if (ch == &s->crossed) s->channels[f->channel] = NULL;
+    return true;
+  }
+  if (ch == &s->crossed) ch = NULL;
   if (ch == NULL || s->phase < EB_PHASE_UP)
     return session_breakf(s, EB_ERR_PROTOCOL,
                           "a frame on channel %u, which is not open",

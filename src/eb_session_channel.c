@@ -103,7 +103,12 @@ static bool on_close (eb_session *s, channel *ch,
   memset(&ok, 0, sizeof ok);
   if (!session_send(s, ch->number, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok, 0))
     return false;
+  uint16_t number = ch->number;
+  bool crossed = ch->state == CHAN_CLOSING;
   channel_forget(s, ch);
+  /* Our close will be answered too: until then the number is not free, or that
+  ** answer would be taken for one to a close of its next life. */
+  if (crossed) s->channels[number] = &s->crossed;
   switch (ch->role) {
     case ROLE_PUBLISH: publisher_closed(s, &err); break;
     case ROLE_RPC: case ROLE_GET: caller_closed(s, caller_of(s, ch), &err); break;

@@ -172,7 +172,19 @@ static bool start_expired (eb_session *s, consumer *c) {
   return true;
 }
 
+/* What is restored must not overtake a deletion that is under way: the last
+** answer to a call makes us due. */
+static bool may_return (const eb_session *s, const consumer *c) {
+  return c->state == CONSUMER_WAITING && s->phase == EB_PHASE_UP &&
+         !s->closing && !(c->restore_first && s->rpc.sent.count > 0);
+}
+
 static bool pump_one (eb_session *s, consumer *c) {
+  if (c->cancelling != NULL && s->now >= c->cancelling->item.deadline) {
+    eb_item_failf(&c->cancelling->item, EB_ERR_TIMEOUT,
+                  "the broker did not answer in time");
+    answer_cancel(s, c);
+  }
   if (start_expired(s, c)) {
     if (c->ch.number == 0) {
       consumer_remove(s, c);
@@ -181,13 +193,7 @@ static bool pump_one (eb_session *s, consumer *c) {
     c->state = CONSUMER_CLOSING;
     return channel_close(s, &c->ch);
   }
-  if (c->cancelling != NULL && s->now >= c->cancelling->item.deadline) {
-    eb_item_failf(&c->cancelling->item, EB_ERR_TIMEOUT,
-                  "the broker did not answer in time");
-    answer_cancel(s, c);
-  }
-  if (c->state == CONSUMER_WAITING && s->phase == EB_PHASE_UP && !s->closing &&
-      s->now >= c->retry_at) {
+  if (may_return(s, c) && s->now >= c->retry_at) {
     if (c->restore_first) {
       for (consumer *o = s->consumers; o != NULL; o = o->next)
         o->restore_first = false;  /* it serves all that wait for it */
@@ -203,8 +209,7 @@ static eb_ms due_of (const eb_session *s, const consumer *c) {
   if (c->asking != NULL) t = c->asking->item.deadline;
   if (c->cancelling != NULL) t = eb_ms_min(t, c->cancelling->item.deadline);
   /* While things are restored, the last answer makes us due. */
-  if (c->state == CONSUMER_WAITING && s->phase == EB_PHASE_UP && !s->closing &&
-      s->restoring == 0)
+  if (may_return(s, c) && s->restoring == 0)
     t = eb_ms_min(t, c->retry_at);
   return t;
 }
@@ -228,13 +233,14 @@ bool consumers_pump (eb_session *s) {
 void consumer_cancel (eb_session *s, eb_cancel *op) {
   consumer *c = s->consumers;
   while (c != NULL && c->id != op->consumer) c = c->next;
-  if (c == NULL || c->cancelling != NULL || c->state > CONSUMER_ACTIVE) {
+  if (c == NULL || c->unwanted || c->state > CONSUMER_ACTIVE) {
     session_answer(s, &op->item);  /* it is cancelled, or will be */
     return;
   }
   eb_error why;
   eb_error_set(&why, EB_ERR_CANCELLED, "cancelled before it started");
   c->cancelling = op;
+  c->unwanted = true;
   due_now(s);
   if (c->state == CONSUMER_ACTIVE) {
     send_cancel(s, c);
@@ -282,7 +288,7 @@ static bool on_consume_ok (eb_session *s, consumer *c) {
   if (c->asking == NULL)
     eb_session_notice(s, EB_EVENT_RESUBSCRIBED, c->id, NULL);
   answer_asking(s, c, NULL);
-  return c->cancelling == NULL || send_cancel(s, c);
+  return !c->unwanted || send_cancel(s, c);
 }
 
 /* The queue was deleted, moved, or its leader failed. */
@@ -333,8 +339,7 @@ bool consumer_method (eb_session *s, consumer *c, amqp_method_t *m) {
 
 void consumer_closed (eb_session *s, consumer *c, const eb_error *why) {
   due_now(s);
-  if (c->asking != NULL || c->state > CONSUMER_ACTIVE ||
-      c->cancelling != NULL) {
+  if (c->asking != NULL || c->state > CONSUMER_ACTIVE || c->unwanted) {
     answer_asking(s, c, why);
     answer_cancel(s, c);
     consumer_remove(s, c);
@@ -352,7 +357,7 @@ void consumers_detach (eb_session *s) {
     next = c->next;
     bool starting = c->state == CONSUMER_STARTING;
     channel_forget(s, &c->ch);
-    if (c->state > CONSUMER_ACTIVE || c->cancelling != NULL) {
+    if (c->state > CONSUMER_ACTIVE || c->unwanted) {
       answer_cancel(s, c);
       answer_asking(s, c, &s->trouble);
       consumer_remove(s, c);

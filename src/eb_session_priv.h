@@ -95,6 +95,7 @@ struct consumer {
   eb_subscribe *spec;       /* queue, prefetch, arguments; owned */
   eb_subscribe *asking;     /* to answer when consuming; then NULL */
   eb_cancel *cancelling;    /* to answer when cancelled, or NULL */
+  bool unwanted;            /* cancelled by the user, who may wait no longer */
   bool restore_first;       /* its queue may be gone: declare it again */
   unsigned tries;           /* connections lost while starting */
   uint64_t id;
@@ -137,6 +138,7 @@ struct eb_session {
   uint64_t next_epoch;
   uint64_t next_tag;
   channel **channels;        /* by number; not owned */
+  channel crossed;           /* in the table for numbers whose closes crossed */
   size_t channel_count;      /* of the table */
   publisher pub;
   caller rpc;

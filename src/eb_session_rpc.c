@@ -277,6 +277,11 @@ void caller_got (eb_session *s, eb_delivery *d) {
   answer(s, call, NULL);
 }
 
+/* Consumers whose topology must be restored first wait for that. */
+static void none_under_way (eb_session *s, const caller *c) {
+  if (c == &s->rpc && c->sent.count == 0) s->consumers_due = s->now;
+}
+
 bool caller_method (eb_session *s, caller *c, amqp_method_t *m) {
   if (m->id == AMQP_CHANNEL_OPEN_OK_METHOD) {
     c->ch.state = CHAN_OPEN;
@@ -294,6 +299,7 @@ bool caller_method (eb_session *s, caller *c, amqp_method_t *m) {
   }
   if (call->record) record_answered(s, call);
   answer(s, call, NULL);
+  none_under_way(s, c);
   return true;
 }
 
@@ -318,6 +324,7 @@ void caller_closed (eb_session *s, caller *c, const eb_error *why) {
   eb_list_free(&stubs);
   eb_list_prepend(&c->waiting, &c->sent);
   if (guilty != NULL) answer(s, guilty, why);
+  none_under_way(s, c);
 }
 
 static bool gives_up (const eb_item *item, void *unused) {

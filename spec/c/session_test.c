@@ -71,7 +71,6 @@ int main (void) {
   RUN(a_passive_declaration_is_not_restored);
   RUN(a_queue_named_by_the_server_keeps_its_first_name_for_users);
   RUN(a_deleted_queue_that_the_server_named_is_not_restored);
-  RUN(a_record_dropped_during_its_restoration_is_not_read_any_more);
   RUN(the_same_binding_with_arguments_is_recorded_once_and_others_beside_it);
   RUN(qos_comes_before_consume_and_prefetch_is_never_zero);
   RUN(acks_coalesce_only_up_to_the_lowest_unsettled);
@@ -84,7 +83,12 @@ int main (void) {
   RUN(subscribing_to_a_missing_queue_answers_not_found);
   RUN(a_subscription_that_does_not_start_in_time_leaves_nothing_behind);
   RUN(nothing_is_settled_on_a_channel_being_closed);
+  RUN(what_is_restored_does_not_overtake_a_deletion_under_way);
   RUN(closes_that_cross_keep_the_connection);
+  RUN(a_number_whose_closes_crossed_is_not_used_before_both_are_answered);
+  RUN(closes_that_crossed_are_forgotten_with_their_connection);
+  RUN(a_cancel_that_timed_out_before_its_consumer_started_is_still_carried_out);
+  RUN(a_cancel_whose_time_is_over_together_with_that_of_its_start_is_answered_at_once);
   RUN(a_cancel_drains_and_closes_the_channel);
   RUN(a_cancel_is_answered_in_every_state_of_its_consumer);
   RUN(a_consumer_that_breaks_three_connections_while_starting_is_given_up);

@@ -282,6 +282,112 @@ TEST(closes_that_cross_keep_the_connection) {
   CHECK(peer_end(&p));
 }
 
+/* Else the answer to the first close ends the second life of the number. */
+TEST(a_number_whose_closes_crossed_is_not_used_before_both_are_answered) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  p.manual = true;
+  peer_subscribe(&p, "q", 10, 50);
+  WANT(&p, AMQP_CHANNEL_OPEN_METHOD);
+  unsigned number = p.channel;
+  WANT(&p, AMQP_BASIC_QOS_METHOD);
+  WANT(&p, AMQP_BASIC_CONSUME_METHOD);
+  peer_wait(&p, 50);
+  WANT(&p, AMQP_CHANNEL_CLOSE_METHOD);
+  CHECK(peer_close_channel(&p, number, 404, "NOT_FOUND"));
+  WANT(&p, AMQP_CHANNEL_CLOSE_OK_METHOD);
+  peer_subscribe(&p, "q", 10, 0);
+  WANT(&p, AMQP_CHANNEL_OPEN_METHOD);
+  CHECK(p.channel != number);
+  CHECK(peer_ok_on(&p, number, AMQP_CHANNEL_CLOSE_OK_METHOD));
+  peer_subscribe(&p, "q", 10, 0);
+  WANT(&p, AMQP_BASIC_QOS_METHOD);
+  WANT(&p, AMQP_BASIC_CONSUME_METHOD);
+  WANT(&p, AMQP_CHANNEL_OPEN_METHOD);
+  CHECK_INT(p.channel, number);
+  CHECK(peer_end(&p));
+}
+
+TEST(closes_that_crossed_are_forgotten_with_their_connection) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  p.manual = true;
+  peer_subscribe(&p, "q", 10, 50);
+  WANT(&p, AMQP_CHANNEL_OPEN_METHOD);
+  unsigned number = p.channel;
+  peer_wait(&p, 50);
+  CHECK(peer_close_channel(&p, number, 404, "NOT_FOUND"));
+  peer_lost(&p);
+  p.manual = false;
+  CHECK(peer_up(&p));
+  peer_subscribe(&p, "q", 10, 0);
+  WANT(&p, AMQP_BASIC_CONSUME_METHOD);
+  CHECK_INT(p.channel, number);
+  CHECK(peer_end(&p));
+}
+
+TEST(a_cancel_that_timed_out_before_its_consumer_started_is_still_carried_out) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  uint64_t id = peer_subscribe(&p, "q", 1, 0);
+  WANT(&p, AMQP_BASIC_CONSUME_METHOD);
+  uint64_t cancel = peer_cancel(&p, id, 50);
+  peer_wait(&p, 50);
+  CHECK_INT(peer_outcome(&p, cancel), EB_ERR_TIMEOUT);
+  CHECK(peer_consume_ok(&p));
+  WANT(&p, AMQP_BASIC_CANCEL_METHOD);
+  CHECK(peer_ok(&p, AMQP_BASIC_CANCEL_OK_METHOD));
+  WANT(&p, PEER_NOTHING);
+  CHECK_INT(peer_stats(&p).consumers, 0);
+  CHECK(peer_end(&p));
+}
+
+TEST(a_cancel_whose_time_is_over_together_with_that_of_its_start_is_answered_at_once) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  uint64_t id = peer_subscribe(&p, "q", 1, 50);
+  WANT(&p, AMQP_BASIC_CONSUME_METHOD);
+  uint64_t cancel = peer_cancel(&p, id, 50);
+  p.now += 60;
+  CHECK(eb_session_tick(p.s, p.now, &p.err));
+  CHECK_INT(peer_outcome(&p, id), EB_ERR_TIMEOUT);
+  CHECK_INT(peer_outcome(&p, cancel), EB_ERR_TIMEOUT);
+  CHECK(peer_end(&p));
+}
+
+TEST(what_is_restored_does_not_overtake_a_deletion_under_way) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  peer_declare(&p, "q");
+  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  CHECK(peer_declare_ok(&p, "q"));
+  peer_declare(&p, "r");
+  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  CHECK(peer_declare_ok(&p, "r"));
+  unsigned calls = p.channel;
+  CHECK(frames_consumer(&p) != 0);
+  eb_rpc *op = peer_call_op(&p, EB_QUEUE_DELETE, "r");
+  op->record = true;
+  peer_submit(&p, op, 0);
+  WANT(&p, AMQP_QUEUE_DELETE_METHOD);
+  CHECK(peer_cancel_consumer(&p, 3));
+  peer_sleep(&p, 5000);
+  WANT(&p, PEER_NOTHING);
+  CHECK(peer_ok_on(&p, calls, AMQP_QUEUE_DELETE_OK_METHOD));
+  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  CHECK(peer_is(((amqp_queue_declare_t *)p.method)->queue, "q"));
+  WANT(&p, PEER_NOTHING);
+  p.channel = calls;
+  CHECK(peer_declare_ok(&p, "q"));
+  WANT(&p, AMQP_BASIC_CONSUME_METHOD);
+  CHECK(peer_end(&p));
+}
+
 TEST(a_cancel_drains_and_closes_the_channel) {
   peer p;
   eb_session_config c = peer_config();

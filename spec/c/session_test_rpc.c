@@ -385,26 +385,6 @@ TEST(a_deleted_queue_that_the_server_named_is_not_restored) {
   CHECK(peer_end(&p));
 }
 
-TEST(a_record_dropped_during_its_restoration_is_not_read_any_more) {
-  peer p;
-  eb_session_config c = peer_config();
-  CHECK(up(&p, &c));
-  CHECK(declared(&p, "a"));
-  CHECK(frames_consumer(&p) != 0);
-  eb_rpc *op = peer_call_op(&p, EB_QUEUE_DELETE, "a");
-  op->record = true;
-  peer_submit(&p, op, 0);
-  WANT(&p, AMQP_QUEUE_DELETE_METHOD);
-  unsigned channel = p.channel;
-  CHECK(peer_cancel_consumer(&p, 3));  /* the broker deletes, cancels, and is slow to answer */
-  peer_sleep(&p, 1000);                /* the consumer has the topology restored before it comes back */
-  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
-  CHECK(peer_ok_on(&p, channel, AMQP_QUEUE_DELETE_OK_METHOD));
-  amqp_queue_declare_ok_t ok = {peer_text("a"), 0, 0};
-  CHECK(peer_say(&p, channel, AMQP_QUEUE_DECLARE_OK_METHOD, &ok));
-  CHECK(peer_end(&p));
-}
-
 TEST(the_same_binding_with_arguments_is_recorded_once_and_others_beside_it) {
   static eb_pair pairs[2] = {{{"x-match", 7}, {EB_FIELD_STRING, {.bytes = {"all", 3}}}},
                              {{"n", 1}, {EB_FIELD_INT, {.integer = 1}}}};
