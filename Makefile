@@ -27,10 +27,13 @@ ENGINE_DIR = $(BUILD)/engine/$(FLAVOUR)
 BINDING_DIR = $(BUILD)/$(LUA_NAME)/$(FLAVOUR)
 MODULE = $(BUILD)/$(LUA_NAME)/eventbus/core.so
 CTEST_DIR = $(BUILD)/spec/$(FLAVOUR)
+SIM_DIR = $(BUILD)/sim/$(FLAVOUR)
+SIMULATE = $(SIM_DIR)/simulate
 
 ENGINE_SOURCES := $(sort $(wildcard src/eb_*.c))
 BINDING_SOURCES := $(sort $(wildcard src/lua_*.c))
 CTEST_SOURCES := $(sort $(wildcard spec/c/*_test.c))
+SIM_SOURCES := $(sort $(wildcard spec/sim/*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/*.c))
 LUA_SOURCES := $(shell find lua -name '*.lua' 2>/dev/null | sort)
 
@@ -143,6 +146,19 @@ asan:
 tsan:
 	@$(MAKE) --no-print-directory FLAVOUR=tsan ctest
 
+## simulate   the session against a model of a broker, faults drawn from seeds: SEEDS=100000 FIRST=1 (docs/testing.md)
+.PHONY: simulate
+SEEDS = 100000
+FIRST = 1
+simulate: $(SIMULATE)
+	@$(SIMULATE) --list spec/sim/regressions.txt --first $(FIRST) --seeds $(SEEDS)
+
+## simulate-mutants each mistake of spec/sim/mutants.lua, built into a copy of the engine, is found by some seed
+.PHONY: simulate-mutants
+simulate-mutants: $(SIMULATE)
+	@tools/env $(LUA) -- @lua tools/simulate-mutants $(BUILD)/sim/mutants 20000 '$(CC)' '$(LIB_CFLAGS) $(ALL_CFLAGS)' \
+		'$(LIB_LIBS) -lm' $(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o) $(ENGINE_OBJECTS)
+
 ## lint       the laws, warnings as errors, Lua syntax and luacheck, links of the docs
 .PHONY: lint
 lint: deps-lint
@@ -199,7 +215,8 @@ help:
 	@sed -n 's/^## /  make /p' Makefile
 
 .PHONY: objects ctests interop
-objects: $(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o)
+objects: $(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o) \
+	$(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o)
 	@:
 ctests: $(CTESTS)
 	@:
@@ -235,6 +252,13 @@ $(CTEST_DIR)/%.o: spec/c/%.c | $(BUILD)/$(LUA_NAME)/headers
 $(CTEST_DIR)/%: $(CTEST_DIR)/%.o $(ENGINE_OBJECTS)
 	$(call say,LD)$(CC) $(FLAVOUR_FLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
 
+$(SIM_DIR)/%.o: spec/sim/%.c | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) -Isrc $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(SIMULATE): $(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o) $(ENGINE_OBJECTS)
+	$(call say,LD)$(CC) $(FLAVOUR_FLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
+
 $(BUILD)/bench/%: bench/%.c | $(BUILD)/$(LUA_NAME)/headers
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(LIB_LIBS)
@@ -254,4 +278,4 @@ $(BUILD)/$(LUA_NAME)/headers:
 
 .SECONDARY: $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o)
 
--include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(BUILD)/bench/*.d)
+-include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(SIM_DIR)/*.d $(BUILD)/bench/*.d)
