@@ -1,6 +1,6 @@
 -- Analytics: counts all events of the platform by type and tenant.
 --
---   ANALYTICS_FILE=events.jsonl lua5.4 examples/analytics.lua
+--   ANALYTICS_FILE=events.jsonl eventbus run examples/analytics.lua
 --
 -- ANALYTICS_FILE  one line per event; read again at the start
 
@@ -37,5 +37,4 @@ function service.stop()
   end
 end
 
-require("eventbus.service").main(service)
 return service

@@ -1,6 +1,6 @@
 -- The CRM: what is known of each customer, added up from events.
 --
---   CRM_FILE=customers.jsonl lua5.4 examples/crm.lua
+--   CRM_FILE=customers.jsonl eventbus run examples/crm.lua
 --
 -- CRM_FILE  one line per event; read again at the start
 
@@ -50,5 +50,4 @@ for type in pairs(changes) do handlers[type] = keep end
 
 local service = { name = "crm", queues = { "crm.orders", "crm.customers" }, handlers = handlers }
 
-require("eventbus.service").main(service)
 return service

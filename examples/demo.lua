@@ -93,8 +93,8 @@ function demo:start_services()
   }
   for _, service in ipairs(SERVICES) do
     local file, kind = service[1], service[2]
-    local child = self.children:start((file:gsub("_", "-")), { lua, root .. "examples/" .. file .. ".lua" },
-      self.environment)
+    local child = self.children:start((file:gsub("_", "-")),
+      { lua, root .. "bin/eventbus", "run", root .. "examples/" .. file .. ".lua" }, self.environment)
     self.watch:follow(child, kind)
     self[file] = child
   end

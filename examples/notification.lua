@@ -1,6 +1,6 @@
 -- The notification service: tells customers about their orders and payments, and sends what other services ask for.
 --
---   NOTIFY_URL=https://mail.example/send lua5.4 examples/notification.lua
+--   NOTIFY_URL=https://mail.example/send eventbus run examples/notification.lua
 --
 -- NOTIFY_URL     where to POST { id, channel, to, text }
 -- NOTIFY_OUTBOX  a file of what was sent, and the memory against sending twice
@@ -71,5 +71,4 @@ local service = {
   },
 }
 
-require("eventbus.service").main(service)
 return service

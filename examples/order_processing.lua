@@ -1,6 +1,6 @@
 -- The order service's worker: has each order in processing shipped by a carrier and says so with order.shipped.
 --
---   CARRIER_API=https://carrier.example lua5.4 examples/order_processing.lua
+--   CARRIER_API=https://carrier.example eventbus run examples/order_processing.lua
 --
 -- CARRIER_API      POST <url>/shipments { order_id } answers { number }
 -- SHIPMENTS_FILE   a file that remembers across restarts which orders were shipped
@@ -36,5 +36,4 @@ local service = {
   handlers = { ["order.processing"] = ship },
 }
 
-require("eventbus.service").main(service)
 return service

@@ -1,6 +1,6 @@
 -- The search indexer: keeps one document per product, as the product events leave it.
 --
---   SEARCH_URL=http://localhost:9200/products lua5.4 examples/search.lua
+--   SEARCH_URL=http://localhost:9200/products eventbus run examples/search.lua
 --
 -- SEARCH_URL    PUT and DELETE <url>/_doc/<product id>
 -- SEARCH_INDEX  a file of JSON lines, one per change; read again at the start
@@ -65,5 +65,4 @@ local service = {
   },
 }
 
-require("eventbus.service").main(service)
 return service

@@ -1,6 +1,6 @@
 -- The Telegram bot: sends each notification.telegram to its chat.
 --
---   TELEGRAM_TOKEN=123:abc lua5.4 examples/telegram_bot.lua
+--   TELEGRAM_TOKEN=123:abc eventbus run examples/telegram_bot.lua
 --
 -- TELEGRAM_API      another address than https://api.telegram.org
 -- TELEGRAM_JOURNAL  a file that remembers across restarts which events were sent
@@ -44,5 +44,4 @@ local service = {
   handlers = { ["notification.telegram"] = send },
 }
 
-require("eventbus.service").main(service)
 return service

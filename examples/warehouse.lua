@@ -1,6 +1,6 @@
 -- The warehouse: reserves stock for confirmed orders, says when it runs low, and notes what to buy.
 --
---   WAREHOUSE_FILE=stock.jsonl lua5.4 examples/warehouse.lua
+--   WAREHOUSE_FILE=stock.jsonl eventbus run examples/warehouse.lua
 --
 -- WAREHOUSE_FILE  one line per event; read again at the start
 
@@ -72,5 +72,4 @@ local service = {
   },
 }
 
-require("eventbus.service").main(service)
 return service

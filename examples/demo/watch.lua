@@ -30,12 +30,12 @@ function watch:follow(child, kind)
   self.list[#self.list + 1] = child
 end
 
--- "12:00:00.000  queue  type  id  attempt 1  3 ms  done", as eventbus.service prints it.
+-- "12:00:00.000  queue  type  id  tenant  correlation  attempt 1  3 ms  done", as `eventbus run` prints it.
 local function parse(self, line)
   local h, m, s, rest = line:match("^(%d%d):(%d%d):(%d%d%.%d%d%d)  (.*)$")
   if not h then return nil end
   local record = { text = rest, at = (h * 3600 + m * 60 + tonumber(s) - self.zero_of_day) % 86400 }
-  local queue, type, id, attempt, outcome = rest:match("^(%S+)  (%S+)  (%S+)  attempt (%d+)  %d+ ms  (.*)$")
+  local queue, type, id, attempt, outcome = rest:match("^(%S+)  (%S+)  (%S+)  %S+  %S+  attempt (%d+)  %d+ ms  (.*)$")
   if queue then
     record.queue, record.type, record.id, record.attempt, record.outcome = queue, type, id, tonumber(attempt), outcome
   end

@@ -37,6 +37,7 @@ local Context, is_outcome = context.class, outcome.is
 ---@field arguments table|nil
 ---@field codec table|nil
 ---@field timeout number|string|nil
+---@field on_settled fun(record: eventbus.Settled)|nil
 consumer.SCHEMA = {
   prefetch = config.rules.prefetch,
   concurrency = options.integer(1, 65535),
@@ -50,12 +51,40 @@ consumer.SCHEMA = {
   arguments = options.table,
   codec = config.rules.codec,
   timeout = config.rules.timeout,
+  on_settled = options["function"],
 }
 
 ---@class eventbus.Subscription
 ---@field queue string
 local Consumer = {}
 Consumer.__index = Consumer
+
+--- What became of one event. `outcome` is "handled", "ignored", "retried", "dead_lettered", "dropped" (rejected to the
+-- broker, there are no dead letters) or "returned" (to its queue, because of a stop).
+---@class eventbus.Settled
+---@field queue string
+---@field id string|nil
+---@field type string|nil
+---@field event table|nil     nil when the message was malformed
+---@field attempt integer
+---@field redelivered boolean
+---@field outcome string
+---@field seconds number|nil  how long its handler ran; nil when it had none
+---@field reason string|nil   of a dead letter: "failed", "rejected", "malformed", "unhandled"
+---@field error string|nil
+---@field delay number|nil    of a retry: seconds
+
+-- Tells `on_settled`, if there is one. Called in the midst of other work: it must not wait.
+local function tell(self, record, outcome_name)
+  if not record then return end
+  record.outcome = outcome_name
+  local hub = self._hub
+  local before = hub.telling
+  hub.telling = true
+  local ok, raised = pcall(self._on_settled, record)
+  hub.telling = before
+  if not ok then hub.log("error", "on_settled raised: " .. failure.text(raised)) end
+end
 
 -- Calling a handler.
 
@@ -110,7 +139,7 @@ local function delay_destination(self, ms)
   return destination
 end
 
-local function hand_over(self, delivery, destination, note, count, text)
+local function hand_over(self, delivery, destination, note, count, text, record)
   note.queue = self.queue
   note.host = core.hostname()
   note.now = deadletter.time(core.wall())
@@ -126,70 +155,81 @@ local function hand_over(self, delivery, destination, note, count, text)
   counts.pending = counts.pending + 1
   handover.start(self, delivery, destination, note, function(confirmed)
     counts.pending = counts.pending - 1
-    if not confirmed then return end
+    if not confirmed then return tell(self, record, "returned") end
     counts[count] = counts[count] + 1
+    if record then return tell(self, record, count) end
     log(count == "retried" and "info" or "warning", text, fields)
   end)
 end
 
-local function dead_letter(self, delivery, reason, text, failed)
+local function dead_letter(self, delivery, reason, text, failed, record)
   local note = { attempt = attempt_of(delivery), reason = reason, error = text,
     code = failed and failure.code(failed.raised), frames = failed and failed.frames }
+  if record then record.reason, record.error = reason, text end
   if self._dead_letter then
-    return hand_over(self, delivery, self._dead_letter, note, "dead_lettered", "dead-lettered")
+    return hand_over(self, delivery, self._dead_letter, note, "dead_lettered", "dead-lettered", record)
   end
   self._hub.log("error", "rejected, this subscription has no dead letters of its own",
     { queue = self.queue, id = delivery:message_id(), reason = reason, error = text })
   self._counts.dropped = self._counts.dropped + 1
   delivery:reject(false)
+  tell(self, record, "dropped")
 end
 
-local function send_back(self, delivery, ms, attempt, text, failed)
+local function send_back(self, delivery, ms, attempt, text, failed, record)
   local note = { attempt = attempt, error = text, code = failed and failure.code(failed.raised),
     frames = failed and failed.frames }
-  hand_over(self, delivery, delay_destination(self, ms), note, "retried", "failed, will be retried in " .. units.show(ms))
+  if record then record.error, record.delay = text, ms / 1000 end
+  hand_over(self, delivery, delay_destination(self, ms), note, "retried", "failed, will be retried in " .. units.show(ms),
+    record)
 end
 
 -- Settling what did not succeed.
 
-local function settle_failure(self, delivery, failed)
+local function settle_failure(self, delivery, failed, record)
   local text = failure.text(failed.raised)
   local attempt = attempt_of(delivery)
   self._counts.failed = self._counts.failed + 1
   local ms = self._policy:delay_after(attempt)
-  if ms then return send_back(self, delivery, ms, attempt + 1, text, failed) end
-  dead_letter(self, delivery, "failed", text, failed)
+  if ms then return send_back(self, delivery, ms, attempt + 1, text, failed, record) end
+  dead_letter(self, delivery, "failed", text, failed, record)
 end
 
-local function settle_retry(self, delivery, wanted)
+local function settle_retry(self, delivery, wanted, record)
   local attempt = attempt_of(delivery)
   local text = wanted.reason or "the handler asked for a retry"
   local counted = wanted.counted ~= false
-  if counted and attempt > self._policy.count then return dead_letter(self, delivery, "failed", text) end
+  if counted and attempt > self._policy.count then
+    return dead_letter(self, delivery, "failed", text, nil, record)
+  end
   local ms = wanted.after and self._policy:delay_near(wanted.after) or self._policy:delay_of(attempt)
-  send_back(self, delivery, ms, counted and attempt + 1 or attempt, text)
+  send_back(self, delivery, ms, counted and attempt + 1 or attempt, text, nil, record)
 end
 
-local function settle(self, delivery, what)
+local function settle(self, delivery, what, record)
   -- A wait of the handler was cut short by a second signal, or by the end of the bus: not the event's fault.
-  if self._hub.stop_now or self._hub.closed then return delivery:reject(true) end
+  if self._hub.stop_now or self._hub.closed then
+    delivery:reject(true)
+    return tell(self, record, "returned")
+  end
   if what.kind == "ignore" then
     self._counts.ignored = self._counts.ignored + 1
-    return delivery:ack()
+    delivery:ack()
+    return tell(self, record, "ignored")
   elseif what.kind == "reject" then
     self._counts.rejected = self._counts.rejected + 1
-    return dead_letter(self, delivery, "rejected", what.reason or "rejected by the handler")
+    return dead_letter(self, delivery, "rejected", what.reason or "rejected by the handler", nil, record)
   elseif what.kind == "retry" then
-    return settle_retry(self, delivery, what)
+    return settle_retry(self, delivery, what, record)
   end
-  settle_failure(self, delivery, what)
+  settle_failure(self, delivery, what, record)
 end
 
-local function settle_unreadable(self, delivery, err)
+local function settle_unreadable(self, delivery, err, record)
   local counts = self._counts
   if not delivery:oversized() then
     counts.malformed = counts.malformed + 1
-    return dead_letter(self, delivery, "malformed", err.message, { raised = err })
+    return dead_letter(self, delivery, "malformed", err.message, { raised = err }, record)
   end
   counts.oversized = counts.oversized + 1
   local fields = { queue = self.queue, id = delivery:message_id(), bytes = delivery:size() }
@@ -204,40 +244,56 @@ local function settle_unreadable(self, delivery, err)
   self._held[#self._held + 1] = delivery
 end
 
+-- What will be told of a delivery: read now, because it is gone once it is settled. Nil when nobody asks.
+local function record_of(self, delivery, event)
+  if not self._on_settled then return nil end
+  return { queue = self.queue, event = event or nil, id = event and event.id or delivery:message_id(),
+    type = event and event.type or delivery:type(), attempt = attempt_of(delivery), redelivered = delivery:redelivered() }
+end
+
 --- The event of a delivery; nil when it cannot be read, and then it is settled.
 function Consumer:read(delivery)
   local event, err = delivery:event(self._codec)
   if event then return event end
-  settle_unreadable(self, delivery, err)
+  settle_unreadable(self, delivery, err, record_of(self, delivery))
 end
 
 --- Settles a delivery as if its handler had failed: { raised =, frames = }.
-function Consumer:fail(delivery, failed)
-  settle_failure(self, delivery, failed)
+function Consumer:fail(delivery, event, failed)
+  settle_failure(self, delivery, failed, record_of(self, delivery, event))
+end
+
+--- The handler of a worker was abandoned, and its event is back in its queue.
+function Consumer:abandoned(worker)
+  if worker.record then tell(self, worker.record, "returned") end
 end
 
 --- Handles one delivery: the dispatcher's call, or a worker's of the pool. The event is read here unless it has been.
 function Consumer:handle(delivery, event, worker)
-  local err
-  if not event then
-    event, err = delivery:event(self._codec)
-    if not event then return settle_unreadable(self, delivery, err) end
-  end
+  event = event or self:read(delivery)
+  if not event then return end
+  local record = record_of(self, delivery, event)
   local handler = self._found[event.type]
   if not handler then
     handler = self._router:find(event.type) or self._unhandled
     self._found = self._router.found
     if not handler then
       self._counts.unhandled = self._counts.unhandled + 1
-      if self._ack_unhandled then return delivery:ack() end
-      return dead_letter(self, delivery, "unhandled", ("no handler for %q"):format(failure.cut(event.type, 255)))
+      if self._ack_unhandled then
+        delivery:ack()
+        return tell(self, record, "ignored")
+      end
+      return dead_letter(self, delivery, "unhandled", ("no handler for %q"):format(failure.cut(event.type, 255)), nil,
+        record)
     end
   end
   local ctx = setmetatable({ event = event, subscription = self, _delivery = delivery }, Context)
-  if worker then worker.ctx = ctx end
+  if worker then worker.ctx, worker.record = ctx, record end
+  local began = record and core.now()
   local ok, a, b = invoke(handler, event, ctx)
+  if record then record.seconds = core.now() - began end
   if worker then
-    worker.ctx = nil
+    worker.ctx, worker.record = nil, nil
     -- It took too long: its event has gone back to the queue.
     if worker.abandoned then return end
   end
@@ -245,9 +301,11 @@ function Consumer:handle(delivery, event, worker)
   if ok and a ~= false and (a ~= nil or b == nil) and not is_outcome(a) then
     local counts = self._counts
     counts.handled = counts.handled + 1
-    return delivery:ack()
+    delivery:ack()
+    if record then tell(self, record, "handled") end
+    return
   end
-  return settle(self, delivery, verdict(ok, a, b))
+  return settle(self, delivery, verdict(ok, a, b), record)
 end
 
 -- Life.
@@ -395,7 +453,7 @@ function consumer.subscribe(bus, queue, handlers, opts, level)
     _codec = given.codec or defaults.codec, _unhandled = type(unhandled) == "function" and unhandled or nil,
     _ack_unhandled = unhandled == "ack", _delays = {}, _own_dead_letters = {}, _held = {}, _losses = 0,
     _state = "active", concurrency = given.concurrency or 1, ordered_by = given.ordered_by, running = 0,
-    lanes = lanes.new(),
+    lanes = lanes.new(), _on_settled = given.on_settled,
     _counts = { handled = 0, failed = 0, retried = 0, dead_lettered = 0, rejected = 0, ignored = 0, malformed = 0,
       unhandled = 0, oversized = 0, dropped = 0, pending = 0 },
   }, Consumer)

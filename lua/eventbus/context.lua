@@ -15,12 +15,14 @@ local context = {}
 ---@field last_attempt boolean  a failure now goes to the dead letters
 ---@field headers table
 ---@field properties table      AMQP properties, as in the core's publish
+---@field body string           the message as it came: the envelope's bytes
 ---@field subscription eventbus.Subscription
 local fields, methods = {}, {}
 
 function fields.queue(self) return self.subscription.queue end
 function fields.headers(self) return self._delivery:headers() end
 function fields.properties(self) return self._delivery:properties() end
+function fields.body(self) return self._delivery:body() end
 function fields.redelivered(self) return self._delivery:redelivered() end
 function fields.attempt(self) return deadletter.attempt(self._delivery:header(deadletter.HEADERS.attempt)) end
 function fields.last_attempt(self) return self.attempt > self.subscription._policy.count end

@@ -99,7 +99,7 @@ function Pool:offer(consumer, delivery)
     event = consumer:read(delivery)
     if not event then return end
     key, wrong = key_of(self, consumer, event)
-    if wrong then return consumer:fail(delivery, wrong) end
+    if wrong then return consumer:fail(delivery, event, wrong) end
   end
   lanes:add(delivery, event, key)
   if consumer.running < consumer.concurrency and lanes:may_begin() then begin(self, consumer) end
@@ -120,6 +120,7 @@ function Pool:abandon()
       local delivery = ctx._delivery
       ctx._ended, ctx._delivery = true, false
       delivery:reject(true)
+      worker.consumer:abandoned(worker)
     end
   end
   self.working, self.busy = {}, 0

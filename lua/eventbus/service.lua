@@ -1,141 +1,115 @@
---- A service in one file: a table that names it, its queues and handlers, and this to run it as a program.
+--- A service: a table that names what consumes events, its queues and its handlers. `eventbus run` runs it.
 --
---   local service = { name = "search", queue = "search.products", handlers = { ["product.#"] = index }, options = {} }
---   require("eventbus.service").main(service)
---   return service
+--   { name = "search", queue = "search.products", handlers = { ["product.#"] = index }, options = { prefetch = 20 } }
 --
--- `main` runs the service when the file is the program and does nothing when the file was loaded by another (a test, a
--- runner). A running service connects, declares its topology (the platform's, unless it brings its own), subscribes, prints
--- a line when it is ready and one per event, and ends on SIGTERM or SIGINT once running handlers are done.
+-- With several queues, `queues` is a list of names that share `handlers` and `options`, or maps each name to its own
+-- { handlers =, options = }, which come before the shared ones.
 
-local eventbus = require "eventbus"
 local nearest = require "eventbus.nearest"
-local platform = require "eventbus.platform"
 
 local service = {}
 
+---@class eventbus.Service
+---@field name string
+---@field source string|nil            of the events it publishes; default: its name
+---@field queue string|nil
+---@field queues string[]|table<string, { handlers: table|function|nil, options: table|nil }>|nil
+---@field handlers table<string, function>|function|nil
+---@field options eventbus.SubscribeOptions|nil
+---@field topology table|nil           declared before it subscribes; default: the platform's
+---@field connect eventbus.ConnectOptions|nil
+---@field start fun(bus: eventbus.Bus)|nil
+---@field stop fun(bus: eventbus.Bus)|nil
 local FIELDS = {
-  name = "string", source = "string", queue = "string", queues = "table", handlers = "table", options = "table",
-  topology = "table", connect = "table", start = "function", stop = "function",
+  name = { "string" }, source = { "string" }, queue = { "string" }, queues = { "table" },
+  handlers = { "table", "function" }, options = { "table" }, topology = { "table" }, connect = { "table" },
+  start = { "function" }, stop = { "function" },
 }
+local OF_QUEUE = { handlers = FIELDS.handlers, options = FIELDS.options }
 
---- Raises at the caller's line what is wrong with a service's table; returns its queues as a list.
----@param definition table
----@return string[]
-function service.queues(definition)
+local function check_fields(t, fields, where)
   local names = {}
-  for name in pairs(FIELDS) do names[#names + 1] = name end
-  for name, value in pairs(definition) do
-    if not FIELDS[name] then
-      error(("service: unknown field %q%s"):format(tostring(name), nearest.hint(name, names)), 2)
-    elseif type(value) ~= FIELDS[name] then
-      error(("service: %s must be a %s, is a %s"):format(name, FIELDS[name], type(value)), 2)
+  for name in pairs(fields) do names[#names + 1] = name end
+  for name, value in pairs(t) do
+    local types = fields[name]
+    if not types then
+      return nil, ("%sunknown field %q%s"):format(where, tostring(name), nearest.hint(tostring(name), names))
+    elseif type(value) ~= types[1] and type(value) ~= types[2] then
+      return nil, ("%s%s must be a %s, is a %s"):format(where, name, table.concat(types, " or a "), type(value))
     end
   end
-  if not definition.name then error("service: name is missing", 2) end
-  if not definition.handlers then error("service: handlers are missing", 2) end
-  local queues = definition.queues or { definition.queue }
-  if #queues == 0 then error("service: queue or queues is missing", 2) end
-  return queues
+  return true
 end
 
-local function say(...)
-  local seconds = eventbus.core.wall()
-  local stamp = os.date("%H:%M:%S", math.floor(seconds)) .. (".%03d"):format(math.floor(seconds * 1000) % 1000)
-  io.stdout:write(stamp, "  ", table.concat({ ... }, "  "), "\n")
-  io.stdout:flush()
-end
-service.say = say
-
-local function first_line(text)
-  return (tostring(text):match("^[^\n]*"))
+-- Shared fields with a queue's own over them.
+local function joined(shared, own)
+  if type(shared) ~= "table" or type(own) ~= "table" then return own or shared end
+  local result = {}
+  for key, value in pairs(shared) do result[key] = value end
+  for key, value in pairs(own) do result[key] = value end
+  return result
 end
 
--- What is known of the events being handled, by queue and id, until something has come of them.
-local Observer = {}
-Observer.__index = Observer
-
--- An event that a handler ignores leaves its entry behind.
-local REMEMBERED = 10000
-
-local function key_of(queue, id)
-  return queue .. "\0" .. tostring(id)
+local function add(list, definition, queue, own)
+  local where = ("queue %q: "):format(tostring(queue))
+  if type(queue) ~= "string" then return "queues: a queue's name must be a string, is a " .. type(queue) end
+  if type(own) ~= "table" then return where .. "must be a table { handlers =, options = }, is a " .. type(own) end
+  local ok, mistake = check_fields(own, OF_QUEUE, where)
+  if not ok then return mistake end
+  local handlers = joined(definition.handlers, own.handlers)
+  if not handlers then return where .. "handlers are missing" end
+  list[#list + 1] = { queue = queue, handlers = handlers, options = joined(definition.options, own.options) or {} }
 end
 
-function Observer:tell(queue, event_type, id, attempt, outcome)
-  local key = key_of(queue, id)
-  local began = self.begun[key]
-  self.begun[key] = nil
-  local spent = began and (eventbus.core.now() - began.at) * 1000 or 0
-  say(queue, tostring(event_type), tostring(id), ("attempt %d"):format(began and began.attempt or attempt or 1),
-    ("%.0f ms"):format(spent), outcome)
-end
-
-local function finished(self, queue, event, a, b, ...)
-  -- A failure is told once the library has handed the event on.
-  if a ~= false and type(a) ~= "table" and (a ~= nil or b == nil) then
-    self:tell(queue, event.type, event.id, nil, "done")
+--- What a service subscribes, in the order of its list or of the names; or nil and what is wrong with it.
+---@param definition eventbus.Service
+---@return { queue: string, handlers: table|function, options: table }[]|nil, string|nil
+function service.check(definition)
+  if type(definition) ~= "table" then return nil, "a service is a table, got a " .. type(definition) end
+  local ok, mistake = check_fields(definition, FIELDS, "")
+  if not ok then return nil, mistake end
+  if not definition.name then return nil, "name is missing" end
+  if definition.queue and definition.queues then return nil, "queue and queues: only one of them" end
+  local queues, list = definition.queues or { definition.queue }, {}
+  if next(queues) == nil then return nil, "queue or queues is missing" end
+  for i, queue in ipairs(queues) do
+    if queues[queue] ~= nil then return nil, ("queues names %q twice"):format(queue) end
+    for j = 1, i - 1 do
+      if queues[j] == queue then return nil, ("queues names %q twice"):format(queue) end
+    end
+    mistake = add(list, definition, queue, {})
+    if mistake then return nil, mistake end
   end
-  return a, b, ...
+  local names = {}
+  for key in pairs(queues) do
+    if type(key) ~= "number" then names[#names + 1] = key end
+  end
+  table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
+  for _, name in ipairs(names) do
+    mistake = add(list, definition, name, queues[name])
+    if mistake then return nil, mistake end
+  end
+  return list
 end
 
--- The same handler, saying when it is done. It is called as it would be without us: an error passes through untouched.
-function Observer:watch(handler, queue)
-  return function(event, ctx)
-    self.count = self.count + 1
-    if self.count > REMEMBERED then self.begun, self.count = {}, 0 end
-    self.begun[key_of(queue, event.id)] = { at = eventbus.core.now(), attempt = ctx.attempt }
-    return finished(self, queue, event, handler(event, ctx))
-  end
+--- The same, raising at the caller's line.
+---@param definition eventbus.Service
+---@return { queue: string, handlers: table|function, options: table }[]
+function service.subscriptions(definition)
+  local list, mistake = service.check(definition)
+  if not list then error("service: " .. mistake, 2) end
+  return list
 end
 
--- What the library says: of an event that was retried or dead-lettered a line like the others, else its warnings.
-function Observer:log(level, text, fields)
-  fields = fields or {}
-  local told = fields.error and text .. ": " .. first_line(fields.error) or text
-  if fields.queue and fields.attempt then
-    self:tell(fields.queue, fields.type, fields.id, fields.attempt, told)
-  elseif level == "warning" or level == "error" then
-    say(level .. ": " .. told .. (fields.queue and " (" .. fields.queue .. ")" or ""))
-  end
-end
-
---- Connects, declares, subscribes and runs until stopped.
----@param definition table
-function service.run(definition)
-  local queues = service.queues(definition)
-  local observer = setmetatable({ begun = {}, count = 0 }, Observer)
-  local options = {
-    source = definition.source or definition.name,
-    log = function(level, text, fields) observer:log(level, text, fields) end,
-  }
-  for name, value in pairs(definition.connect or {}) do options[name] = value end
-  local bus = eventbus.assert(eventbus.connect(options))
-  eventbus.assert(bus:declare(definition.topology or platform.topology))
-  if definition.start then definition.start(bus) end
-  for _, queue in ipairs(queues) do
-    local handlers = {}
-    for pattern, handler in pairs(definition.handlers) do handlers[pattern] = observer:watch(handler, queue) end
-    eventbus.assert(bus:subscribe(queue, handlers, definition.options))
-  end
-  say(definition.name .. " is ready: " .. table.concat(queues, ", "))
-  local ok, err = bus:run()
-  if definition.stop then definition.stop(bus) end
-  bus:close()
-  say(definition.name .. " has stopped")
-  eventbus.assert(ok ~= nil or err == nil, err)
-end
-
---- Runs the service if the calling file is the program that the interpreter was started with.
----@param definition table
-function service.main(definition)
-  local caller = debug.getinfo(2, "S")
-  if not (arg and arg[0] and caller.what == "main" and caller.source == "@" .. arg[0]) then return end
-  local ok, err = pcall(service.run, definition)
-  if not ok then
-    io.stderr:write(definition.name or "service", ": ", tostring(err), "\n")
-    os.exit(1)
-  end
+--- The names of its queues; raises at the caller's line what is wrong with it.
+---@param definition eventbus.Service
+---@return string[]
+function service.queues(definition)
+  local list, mistake = service.check(definition)
+  if not list then error("service: " .. mistake, 2) end
+  local names = {}
+  for i, subscription in ipairs(list) do names[i] = subscription.queue end
+  return names
 end
 
 return service

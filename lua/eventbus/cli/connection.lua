@@ -68,6 +68,14 @@ function connection.display(args)
   return connection.parts(args).display
 end
 
+--- The options of eventbus.connect that the command line says, and no others.
+---@param args table
+---@return table
+function connection.given(args)
+  if args.url then connection.parts(args) end
+  return { url = args.url, cacertfile = args.cacert, certfile = args.cert, keyfile = args.key, timeout = args.timeout }
+end
+
 --- A bus for a command: quiet, and gone after `--timeout` when the broker is. Ends the command when it cannot connect.
 ---@param args table
 ---@param options? table  more options of eventbus.connect
