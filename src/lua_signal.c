@@ -1,11 +1,14 @@
 /* lua_signal: SIGINT and SIGTERM for a program that runs a bus.
 **
-** The handler counts and makes the bus's wait return, nothing else; Lua asks
-** what came. One bus at a time; what was there before is put back.
+** The handler counts and makes the bus's wait return; Lua asks what came. One
+** bus at a time; what was there before is put back. When asked to, a second
+** signal also sets an alarm that ends the process, for a handler that never
+** comes back to us.
 */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lua_bus.h"
 
@@ -13,20 +16,36 @@ static volatile sig_atomic_t last_signal;
 static volatile sig_atomic_t signal_count;
 static eb_wake trapped_wake;               /* set before the handlers are */
 static volatile sig_atomic_t trapping;
+static volatile sig_atomic_t kill_after;   /* seconds; 0: never */
 static const eb_bus *trapped_for;
 static struct sigaction old_int, old_term;
+
+static void on_alarm (int signo) {
+  (void)signo;
+  _exit(128 + (int)last_signal);
+}
 
 static void on_signal (int signo) {
   int saved = errno;
   last_signal = signo;
   signal_count++;
+  if (signal_count == 2 && kill_after > 0) {
+    struct sigaction sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_alarm;
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGALRM, &sa, NULL);
+    alarm((unsigned)kill_after);
+  }
   if (trapping) eb_wake_ring(&trapped_wake);
   errno = saved;
 }
 
-/* trap(bus): begins to catch both signals for it. */
+/* trap(bus [, seconds]): begins to catch both signals for it. After a second
+** one the process may live that long, whatever it does. */
 int lua_signal_trap (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  lua_Number seconds = luaL_optnumber(L, 2, 0);
   struct sigaction sa;
   if (bus == NULL) return luaL_error(L, "the bus is closed");
   if (trapping) return luaL_error(L, "signals are trapped by another bus");
@@ -35,6 +54,7 @@ int lua_signal_trap (lua_State *L) {
   sigemptyset(&sa.sa_mask);
   trapped_wake = *eb_bus_wake(bus);
   last_signal = signal_count = 0;
+  kill_after = seconds <= 0 ? 0 : seconds < 1 ? 1 : seconds > 3600 ? 3600 : (int)seconds;
   trapped_for = bus;
   trapping = 1;
   sigaction(SIGINT, &sa, &old_int);

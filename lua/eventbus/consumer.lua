@@ -208,7 +208,9 @@ end
 
 local function settle(self, delivery, what, record)
   -- A wait of the handler was cut short by a second signal, or by the end of the bus: not the event's fault.
-  if self._hub.stop_now or self._hub.closed then
+  local hub = self._hub
+  hub:signals()
+  if hub.stop_now or hub.closed then
     delivery:reject(true)
     return tell(self, record, "returned")
   end
@@ -372,34 +374,10 @@ function Consumer:stats()
   return result
 end
 
-local function default_dead_letter(queue, dlq_ttl)
-  local name, key = "deadletter." .. queue, queue .. ".failed"
-  return {
-    exchange = "deadletter", routing_key = key, declared = true,
-    steps = {
-      { name = "exchange_declare", args = { exchange = "deadletter", type = "direct", durable = true } },
-      { name = "queue_declare", args = { queue = name, durable = true,
-        arguments = dlq_ttl > 0 and { ["x-message-ttl"] = dlq_ttl } or nil } },
-      { name = "queue_bind", args = { queue = name, exchange = "deadletter", routing_key = key } },
-    },
-  }
-end
-
 local function dead_letter_of(self, option)
   local hub = self._hub
-  local known = hub.queues[self.queue]
-  if option == nil and known and known.dead_letter then
-    return { exchange = known.dead_letter.exchange, routing_key = known.dead_letter.routing_key, steps = {},
-      declared = true }
-  end
-  if option == nil then option = hub.config.dead_letter end
-  if option == false or (option == nil and known and known.exclusive) then return false end
-  if option then
-    return { exchange = option.exchange or "deadletter", routing_key = option.routing_key or self.queue .. ".failed",
-      steps = {}, declared = true }
-  end
-  local result = default_dead_letter(self.queue, hub.config.dlq_ttl)
-  for _, step in ipairs(result.steps) do self._own_dead_letters[step] = true end
+  local result, ours = deadletter.destination(self.queue, hub.queues[self.queue], option, hub.config)
+  for _, step in ipairs(ours and result.steps or {}) do self._own_dead_letters[step] = true end
   return result
 end
 

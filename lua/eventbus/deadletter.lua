@@ -80,6 +80,39 @@ function deadletter.origin(headers, exchange, routing_key)
   return text_of(headers[OURS.exchange]) or "", key
 end
 
+local function our_own(queue, dlq_ttl)
+  local name, key = "deadletter." .. queue, queue .. ".failed"
+  return {
+    exchange = "deadletter", routing_key = key, declared = true,
+    steps = {
+      { name = "exchange_declare", args = { exchange = "deadletter", type = "direct", durable = true } },
+      { name = "queue_declare", args = { queue = name, durable = true,
+        arguments = dlq_ttl > 0 and { ["x-message-ttl"] = dlq_ttl } or nil } },
+      { name = "queue_bind", args = { queue = name, exchange = "deadletter", routing_key = key } },
+    },
+  }
+end
+
+--- Where the dead letters of a queue go: a destination, or false for nowhere; and whether it is ours to declare.
+---@param queue string
+---@param known table|nil   the queue's normalised topology, if it is known
+---@param option { exchange: string|nil, routing_key: string|nil }|false|nil  what the subscription says
+---@param config { dead_letter: table|false|nil, dlq_ttl: integer }           the bus's
+---@return eventbus.Destination|false, boolean
+function deadletter.destination(queue, known, option, config)
+  if option == nil and known and known.dead_letter then
+    return { exchange = known.dead_letter.exchange, routing_key = known.dead_letter.routing_key, steps = {},
+      declared = true }, false
+  end
+  if option == nil then option = config.dead_letter end
+  if option == false or (option == nil and known and known.exclusive) then return false, false end
+  if option then
+    return { exchange = option.exchange or "deadletter", routing_key = option.routing_key or queue .. ".failed",
+      steps = {}, declared = true }, false
+  end
+  return our_own(queue, config.dlq_ttl), true
+end
+
 ---@class eventbus.Annotation
 ---@field attempt integer     of the copy
 ---@field queue string

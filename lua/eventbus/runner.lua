@@ -24,7 +24,12 @@ local LEAVE = 1           -- for whoever still waits for a bus that is closed
 ---@field timeout number|string|nil      stop after this time
 ---@field idle number|string|nil         stop when nothing came for this time
 ---@field stop_timeout number|string|nil how long the end may take; default 6 s
-local RUN = { signals = options.boolean, timeout = units.duration, idle = units.duration, stop_timeout = units.duration }
+---@field kill_after number|string|nil   after a second signal the process ends itself after so long (whole seconds)
+---@field tick function|nil               called between events, and while none comes, every `tick_interval`
+---@field tick_interval number|string|nil default 0.1 s
+local RUN = { signals = options.boolean, timeout = units.duration, idle = units.duration, stop_timeout = units.duration,
+  kill_after = units.duration, tick = options["function"], tick_interval = units.duration }
+local TICK_INTERVAL = 0.1
 
 local function dispatch(hub, id, delivery)
   local consumer, pool = hub.consumers[id], hub.pool
@@ -100,6 +105,13 @@ local function why_stop(hub, limits)
   end
 end
 
+local function tick(limits)
+  local t = now()
+  if t < limits.tick_at then return end
+  limits.tick_at = t + limits.tick_interval
+  limits.tick()
+end
+
 -- The hot loop. Returns why it ended.
 local function loop(hub, limits)
   local bus, count, lot = hub.core, 0, hub.parking
@@ -115,10 +127,12 @@ local function loop(hub, limits)
         hub:take(kind, id, a, b, c)
         lot:changed()
       else
+        if limits.tick then tick(limits) end
         local why = why_stop(hub, limits)
         if why then return why end
         local till = limits.deadline
         if limits.idle then till = math.min(till, limits.last_event + limits.idle) end
+        if limits.tick then till = math.min(till, limits.tick_at) end
         hub:rest(till)
       end
     end
@@ -126,6 +140,7 @@ local function loop(hub, limits)
       dispatch(hub, id, delivery)
       count = count + 1
       if limits.idle then limits.last_event = now() end
+      if limits.tick then tick(limits) end
       if hub.stopping or (hub.trapping and trapped()) or count % HOUSEKEEPING == 0 then
         local why = why_stop(hub, limits)
         if why then return why end
@@ -136,10 +151,11 @@ end
 
 local function run(hub, given)
   local t = now()
-  local limits = { deadline = given.timeout and t + given.timeout or math.huge, idle = given.idle, last_event = t }
+  local limits = { deadline = given.timeout and t + given.timeout or math.huge, idle = given.idle, last_event = t,
+    tick = given.tick, tick_at = t, tick_interval = given.tick_interval or TICK_INTERVAL }
   local signals = given.signals
   if signals == nil then signals = hub.loop.signals ~= false end
-  if signals then core.trap(hub.core) end
+  if signals then core.trap(hub.core, given.kill_after) end
   hub.trapping, hub.signals_seen = signals, 0
   hub.running, hub.stopping, hub.stop_now = protect.running() or true, false, false
   local ok, why = protect.pcall(loop, hub, limits)
