@@ -92,7 +92,7 @@ end
 ---@param argv string[]
 ---@return integer
 function cli.main(argv)
-  local self = { out = terminal.new(io.stdout, 1), err = terminal.new(io.stderr, 2) }
+  local self = { argv = argv, out = terminal.new(io.stdout, 1), err = terminal.new(io.stderr, 2) }
   local ok, result = xpcall(function()
     local args = cli.parser():parse(argv)
     local code = load_command(args.command).run(args, self)

@@ -216,7 +216,7 @@ function Script:compiles()
   return true
 end
 
---- The script as its files are now: its modules are loaded anew. When it cannot be loaded the old modules are back.
+--- The script as its files are now: its modules are loaded anew. When it cannot be loaded the old ones are back.
 ---@return eventbus.Script|nil, string|nil
 function Script:reload()
   local old = {}
@@ -224,11 +224,19 @@ function Script:reload()
     old[name] = package.loaded[name]
     package.loaded[name] = nil
   end
+  self.loaded = old
   local new, mistake = script.open(self.path)
   if new then return new end
-  for name, module in pairs(old) do package.loaded[name] = module end
-  current = self
+  self:restore()
   return nil, mistake
+end
+
+--- Takes back a `reload`: the modules are again those of this script.
+---@param new? eventbus.Script  what reload gave
+function Script:restore(new)
+  for _, name in ipairs(new and new.modules or {}) do package.loaded[name] = nil end
+  for name, module in pairs(self.loaded) do package.loaded[name] = module end
+  current = self
 end
 
 return script

@@ -8,13 +8,19 @@ local connection = {}
 
 local DEFAULT_URL = "amqp://guest:guest@localhost:5672"
 
---- Adds the options to a command of the parser.
+--- Adds the options that say where the broker is to a command of the parser.
 ---@param parser table  argparse's
-function connection.options(parser)
+function connection.address_options(parser)
   parser:option("--url", "AMQP URL; default: $RABBITMQ_URL, or guest at localhost."):argname("URL")
   parser:option("--cacert", "Trusted certificates of the broker (PEM)."):argname("FILE")
   parser:option("--cert", "Client certificate (PEM)."):argname("FILE")
   parser:option("--key", "Its key (PEM)."):argname("FILE")
+end
+
+--- The same, and how long to wait for it.
+---@param parser table
+function connection.options(parser)
+  connection.address_options(parser)
   parser:option("--timeout", "Give up on the broker after so long; default 10s."):argname("TIME")
     :convert(connection.duration)
 end
@@ -73,7 +79,7 @@ end
 ---@return table
 function connection.given(args)
   if args.url then connection.parts(args) end
-  return { url = args.url, cacertfile = args.cacert, certfile = args.cert, keyfile = args.key, timeout = args.timeout }
+  return { url = args.url, cacertfile = args.cacert, certfile = args.cert, keyfile = args.key }
 end
 
 --- A bus for a command: quiet, and gone after `--timeout` when the broker is. Ends the command when it cannot connect.

@@ -98,6 +98,14 @@ local function write(self, line)
   if why:find("Broken pipe", 1, true) then self.broken = why end
 end
 
+local function joined(...)
+  local result = {}
+  for _, set in ipairs { ... } do
+    for key, value in pairs(set) do result[key] = value end
+  end
+  return result
+end
+
 local function write_json(self, level, message, fields)
   local object = { time = deadletter.time(core.wall()), level = level, message = message }
   for _, set in ipairs { self.fields, fields } do
@@ -172,9 +180,19 @@ function EventLog:settled(record)
     ms and ("%.0f ms"):format(ms) or "-", text }, "  "))
 end
 
---- What the library has to say: the option `log` of eventbus.connect.
-function EventLog:library(level, text, fields)
-  self:say(level, text, fields)
+--- A line that a program wrote.
+---@param name string   of the program
+---@param line string
+---@param fields table  for JSON
+function EventLog:output(name, line, fields)
+  if not self:shows("info") then return end
+  if self.json then return write_json(self, "info", eventlog.safe(line, 2000), joined({ program = name }, fields)) end
+  write(self, ("%s  %s: %s"):format(stamp(), name, eventlog.safe(line, 2000)))
+end
+
+--- A line as it is: another log's.
+function EventLog:raw(line)
+  write(self, line)
 end
 
 return eventlog
