@@ -71,6 +71,7 @@ function consume.adjuster(args)
       local options = {}
       for key, value in pairs(subscription.options) do options[key] = value end
       options.prefetch = args.prefetch or options.prefetch
+      options.concurrency = args.concurrency or options.concurrency
       options.retry = with_retry(options.retry, args)
       result[i] = { queue = subscription.queue, handlers = subscription.handlers, options = options }
     end

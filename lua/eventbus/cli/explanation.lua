@@ -124,7 +124,9 @@ function explanation.write(out, args, script, adjust)
     out:line("  would consume ", out:style("bold", wanted.queue))
     bindings(out, normal, wanted.queue)
     rows_of_handlers(out, wanted.handlers)
-    field(out, "prefetch", tostring(given.prefetch or settings.prefetch))
+    local concurrency = given.concurrency or 1
+    field(out, "prefetch", tostring(math.max(given.prefetch or settings.prefetch, concurrency)))
+    if concurrency > 1 then field(out, "concurrency", tostring(concurrency)) end
     retries(out, policy, wanted.queue)
     dead_letters(out, normal, wanted.queue, given, settings)
     local workers = args.workers or 1

@@ -145,6 +145,15 @@ local function close_handles(self)
   uv.run("nowait")
 end
 
+-- Whether all that had begun before the subscriptions were cancelled has come to its end.
+local function drained(self)
+  for _, subscription in ipairs(self.subscriptions) do
+    local stats = subscription:stats()
+    if stats.running > 0 or stats.pending > 0 then return false end
+  end
+  return true
+end
+
 -- What happened outside of the bus.
 local function look(self)
   -- luv looks at nothing while none of its handles counts.
@@ -153,13 +162,19 @@ local function look(self)
   uv.run("nowait")
   self.awake:unref()
   if self.watch and self.watch(self.script) then self.reload_wanted = true end
-  if not self.reload_wanted or self.stopping then return end
+  if self.stopping then return end
+  if self.draining then
+    if not drained(self) then return end
+    self.draining, self.swapping = false, true
+    return self.bus:stop()
+  end
+  if not self.reload_wanted then return end
   self.reload_wanted = false
   if not self.script.reload then return self.log:say("warning", "there is no script to reload") end
   local ok, mistake = self.script:compiles()
   if not ok then return self.log:say_lines("error", "not reloaded, the old script goes on: " .. mistake) end
-  self.swapping = true
-  self.bus:stop()
+  for _, subscription in ipairs(self.subscriptions) do subscription:cancel() end
+  self.draining = true
 end
 
 -- Nothing is in flight now.

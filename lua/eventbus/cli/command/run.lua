@@ -1,5 +1,6 @@
 --- eventbus run: consumer scripts as programs.
 
+local connection = require "eventbus.cli.connection"
 local consume = require "eventbus.cli.consume"
 
 local run = { summary = "Run consumer scripts." }
@@ -9,6 +10,8 @@ function run.define(parser)
   consume.options(parser)
   parser:option("--queue", "Only this queue of the script; or, if it has but one, this one instead. May be repeated.")
     :argname("QUEUE"):count("*"):target("queue_names")
+  parser:option("--concurrency", "Handlers under way at once in a process; default: the script's, or 1."):argname("N")
+    :convert(connection.count(1))
   parser:flag("--reload", "Reload a script when it, or a module beside it, has changed. SIGHUP does so as well.")
   parser:epilog([[
 A script returns a table { name =, queue =, handlers = }, or calls service, queue and on: see docs/cli.md.
