@@ -371,6 +371,8 @@ local function note(event, what)
   file:flush()
 end
 on("#", function(event, ctx)
+  -- With --concurrency others are handled meanwhile.
+  if $WAITS then eventbus.assert(ctx:publish("", "$QUEUE.sink", {})) end
   if event.data.n % 40 == 0 and ctx.attempt == 1 then
     note(event, "failed")
     error "comes again"
@@ -378,16 +380,18 @@ on("#", function(event, ctx)
   note(event, "done")
 end)]]
 
-  for _, words in ipairs { {}, { "--workers", "2" } } do
-    local what = words[2] and "with two workers" or "in one process"
+  for _, words in ipairs { {}, { "--workers", "2", "--concurrency", "5" } } do
+    local what = words[2] and "with two workers of five handlers" or "in one process"
     it("under 200 events a second loses none and handles none twice, " .. what, function()
       local q, path = queue(), program.folder() .. "/bot.lua"
       local file = path:gsub("bot.lua$", "handled")
       local function version(n)
-        write(path, (COUNTING:gsub("%$(%u+)", { QUEUE = q, FILE = file, VERSION = n })))
+        write(path, (COUNTING:gsub("%$(%u+)", { QUEUE = q, FILE = file, VERSION = n,
+          WAITS = tostring(words[2] ~= nil) })))
       end
       version("1")
-      local p = start { path, "--reload", words[1], words[2] }
+      eventbus.assert(bus:declare { queues = { [q .. ".sink"] = {} } })
+      local p = start { path, "--reload", (table.unpack or unpack)(words) }
       local workers = words[2] and 2 or 1
       says(p, "bot is ready", workers)
 
