@@ -108,24 +108,30 @@ function Worker:reload()
   self.reload_wanted = true
 end
 
--- Signals and the supervisor's pipe. Handles that nobody waits for: a handler may run luv's loop to its end.
-local function listen(self)
+-- A handle that nobody waits for: a handler may run luv's loop to its end.
+local function keep(self, handle)
+  handle:unref()
+  self.handles[#self.handles + 1] = handle
+  return handle
+end
+
+-- From the first moment on, else a SIGHUP would end us.
+local function listen_for_hangup(self)
   self.handles = {}
-  local function keep(handle)
-    handle:unref()
-    self.handles[#self.handles + 1] = handle
-    return handle
-  end
-  keep(uv.new_signal()):start("sighup", function() self:reload() end)
+  keep(self, uv.new_signal()):start("sighup", function() self:reload() end)
+end
+
+-- Signals and the supervisor's pipe.
+local function listen(self)
   -- While `run` runs it catches these itself.
   for _, name in ipairs { "sigterm", "sigint" } do
-    keep(uv.new_signal()):start(name, function()
+    keep(self, uv.new_signal()):start(name, function()
       self.signal = name
       self:stop()
     end)
   end
   if self.supervised then
-    local pipe = keep(uv.new_pipe(false))
+    local pipe = keep(self, uv.new_pipe(false))
     pipe:open(self.supervised)
     pipe:read_start(function(_, data)
       if data then return end
@@ -134,7 +140,7 @@ local function listen(self)
       self:stop()
     end)
   end
-  self.awake = keep(uv.new_timer())
+  self.awake = keep(self, uv.new_timer())
 end
 
 local function close_handles(self)
@@ -168,7 +174,8 @@ local function look(self)
     self.draining, self.swapping = false, true
     return self.bus:stop()
   end
-  if not self.reload_wanted then return end
+  -- Without a connection neither script could subscribe.
+  if not self.reload_wanted or self.bus:stats().connections.control ~= "up" then return end
   self.reload_wanted = false
   if not self.script.reload then return self.log:say("warning", "there is no script to reload") end
   local ok, mistake = self.script:compiles()
@@ -210,6 +217,7 @@ end
 --- Runs until SIGTERM, SIGINT or `stop`; raises when it cannot begin, or when the connection is lost for good.
 ---@return integer code  for the process
 function Worker:run()
+  listen_for_hangup(self)
   open(self)
   begin(self, self.script)
   listen(self)
