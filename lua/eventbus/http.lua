@@ -1,127 +1,103 @@
---- A request to an HTTP or HTTPS service, as handlers need it: JSON there and back, a deadline, certificates verified.
--- Uses LuaSocket, and LuaSec for https. It blocks the calling thread (never the bus's own) for at most the deadline.
+--- A request to an HTTP or HTTPS service, as handlers need it: JSON there and back, one deadline for all of it, certificates
+-- verified, an answer of bounded size. By LuaSocket, and LuaSec for https. It blocks the calling thread (never the bus's own)
+-- for at most the timeout. A connection serves one request. Errors name the host, never the rest of the URL.
 
 local json = require "eventbus.json"
+local stream = require "eventbus.stream"
 
 local http = {}
 
 local TIMEOUT = 10
-local CA_FILES = {
-  "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
-  "/etc/ssl/ca-bundle.pem", "/usr/local/share/certs/ca-root-nss.crt", "/opt/homebrew/etc/ca-certificates/cert.pem",
-}
+local MAX_BODY = 16 * 1024 * 1024
 
-local function need(name, package)
-  local ok, module = pcall(require, name)
-  if not ok then error(("eventbus.http needs %s (apt-get install %s)\n%s"):format(name, package, module), 0) end
-  return module
+---@class eventbus.http.Options
+---@field headers table<string, string>|nil
+---@field timeout number|nil       seconds for the whole request, 10 unless told
+---@field content_type string|nil  the body is a text of this type, not a value to be encoded as JSON
+---@field max_body number|nil      bytes of an answer, 16 MiB unless told; a larger one is an error
+
+---@class eventbus.http.Answer
+---@field status integer
+---@field body string
+---@field headers table<string, string>  names in lower case
+---@field json any                 what the body says, if it is JSON; integers this Lua cannot hold are texts
+---@field retry_after number|nil   seconds, when the header says so
+
+-- What would end a line of the request.
+local function breaks_line(text)
+  return text:find("[%z\1-\31\127]") ~= nil
 end
 
-local function ca_file()
-  local set = os.getenv "SSL_CERT_FILE"
-  if set and set ~= "" then return set end
-  for _, path in ipairs(CA_FILES) do
-    local file = io.open(path, "rb")
-    if file then
-      file:close()
-      return path
-    end
+local function headers_of(authority, text, options)
+  local headers = {
+    ["content-type"] = options.content_type or "application/json", ["content-length"] = tostring(#text),
+    host = (authority:gsub("^.*@", "")),
+  }
+  for name, value in pairs(options.headers or {}) do
+    if breaks_line(name) or breaks_line(value) then return nil, "a line break in the header " .. name:gsub("%c", "?") end
+    headers[name:lower()] = value
   end
-  return nil
+  return headers
 end
 
--- A certificate's name covers a host when equal, or with one leading "*." for exactly one label.
-local function covers(name, host)
-  name, host = name:lower(), host:lower()
-  if name == host then return true end
-  local rest = name:match("^%*(%.[^*]+%.[^*]+)$")
-  return rest ~= nil and host:match("^[^.]+(%..*)$") == rest
-end
-
-local function is_for(certificate, host)
-  for oid, extension in pairs(certificate:extensions()) do
-    if oid == "2.5.29.17" then
-      for _, kind in ipairs { "dNSName", "iPAddress" } do
-        for _, name in ipairs(extension[kind] or {}) do
-          if covers(name, host) then return true end
-        end
-      end
+local function bounded_sink(chunks, most)
+  local size = 0
+  return function(chunk)
+    if chunk then
+      size = size + #chunk
+      if size > most then return nil, ("the answer is larger than %d bytes"):format(most) end
+      chunks[#chunks + 1] = chunk
     end
-  end
-  return false
-end
-
--- A socket with our deadline, which LuaSocket's http would replace by its own.
-local function plain_socket(timeout)
-  local self = { inner = need("socket", "lua-socket").tcp() }
-  self.inner:settimeout(timeout)
-  function self.settimeout() return 1 end
-  return setmetatable(self, { __index = function(_, name)
-    return function(s, ...) return s.inner[name](s.inner, ...) end
-  end })
-end
-
--- The same, speaking TLS once connected.
-local function tls_socket(timeout)
-  local ssl = need("ssl", "lua-sec")
-  local file = ca_file()
-  if not file then return nil, "no file of trusted certificates found; set SSL_CERT_FILE" end
-  local self = plain_socket(timeout)
-  function self.connect(_, host, port)
-    local ok, err = self.inner:connect(host, port)
-    if not ok then return nil, err end
-    local secure
-    secure, err = ssl.wrap(self.inner, { mode = "client", protocol = "any", verify = "peer", cafile = file,
-      options = { "all", "no_sslv2", "no_sslv3", "no_tlsv1", "no_tlsv1_1" } })
-    if not secure then return nil, err end
-    self.inner = secure
-    secure:sni(host)
-    secure:settimeout(timeout)
-    ok, err = secure:dohandshake()
-    if not ok then return nil, "TLS: " .. tostring(err) end
-    if not is_for(secure:getpeercertificate(), host) then return nil, "TLS: the certificate is not for " .. host end
     return 1
   end
-  return self
 end
 
 --- Sends a request and reads the answer whole. Any status is an answer; nil, message is for none at all.
 ---@param method string
 ---@param url string
----@param body? any  encoded as JSON
----@param options? { headers: table, timeout: number }
----@return { status: integer, body: string, headers: table, json: any }|nil, string|nil
+---@param body? any  encoded as JSON, unless `content_type` says what text it is
+---@param options? eventbus.http.Options
+---@return eventbus.http.Answer|nil, string|nil
 function http.request(method, url, body, options)
-  local client, ltn12 = need("socket.http", "lua-socket"), need("ltn12", "lua-socket")
-  options = options or {}
-  local timeout = options.timeout or TIMEOUT
-  local text = body ~= nil and assert(json.encode(body, { sort_keys = true })) or ""
   local authority = url:match("^https?://([^/?#]+)") or error("http.request: the URL must begin with http:// or https://", 2)
-  local headers = { ["content-type"] = "application/json", ["content-length"] = tostring(#text),
-    host = (authority:gsub("^.*@", "")) }
-  for name, value in pairs(options.headers or {}) do headers[name:lower()] = value end
-  local chunks, problem = {}, nil
-  local secure = url:match("^https:") ~= nil
+  local client, ltn12 = stream.need("socket.http", "lua-socket"), stream.need("ltn12", "lua-socket")
+  options = options or {}
+  local text, err = body, nil
+  if body == nil then
+    text = ""
+  elseif not options.content_type then
+    text, err = json.encode(body, { sort_keys = true })
+    if not text then return nil, tostring(err) end
+  end
+  local headers
+  headers, err = headers_of(authority, text, options)
+  if not headers then return nil, err end
+  if breaks_line(url) or url:find(" ", 1, true) then return nil, headers.host:gsub("%c", "?") .. ": a space or line break in the URL" end
+  local chunks, secure = {}, url:match("^https:") ~= nil
   local request = {
-    method = method, headers = headers, source = ltn12.source.string(text), sink = ltn12.sink.table(chunks),
-    redirect = false,
-    create = function()
-      local s, err = (secure and tls_socket or plain_socket)(timeout)
-      problem = err
-      return s, err
-    end,
+    method = method, headers = headers, source = ltn12.source.string(text), redirect = false,
+    sink = bounded_sink(chunks, options.max_body or MAX_BODY),
+    create = function() return stream.new(options.timeout or TIMEOUT, secure) end,
   }
-  -- LuaSocket knows no https, but takes any socket: the scheme is ours to translate, the port with it.
+  -- LuaSocket is told of no https, but takes any socket: the scheme is ours to translate, the port with it.
   request.url = secure and url:gsub("^https:", "http:", 1) or url
   if secure and not authority:find(":%d+$") then request.port = 443 end
-  local ok, status, answer_headers = client.request(request)
-  if not ok then return nil, ("%s: %s"):format(headers.host, tostring(problem or status)) end
+  -- It raises when a peer breaks off in the midst of a folded header.
+  local ran, ok, status, answer_headers = pcall(client.request, request)
+  if not ran then return nil, headers.host .. ": the answer is no HTTP" end
+  if not ok or not answer_headers then return nil, ("%s: %s"):format(headers.host, tostring(status)) end
   local answer = { status = status, body = table.concat(chunks), headers = answer_headers }
-  if (answer_headers["content-type"] or ""):find("json", 1, true) then answer.json = (json.decode(answer.body)) end
+  if (answer_headers["content-type"] or ""):find("json", 1, true) then
+    answer.json = (json.decode(answer.body, { big = "string" }))
+  end
+  answer.retry_after = tonumber((answer_headers["retry-after"] or ""):match("^%s*(%d+)%s*$"))
   return answer
 end
 
----@return { status: integer, body: string, headers: table, json: any }|nil, string|nil
+---@param url string
+---@param body? any
+---@param options? eventbus.http.Options
+---@return eventbus.http.Answer|nil, string|nil
 function http.post(url, body, options)
   return http.request("POST", url, body, options)
 end
