@@ -1,91 +1,124 @@
---- An append-only file of JSON lines, one per event: the memory with which a small service handles each event once.
--- A line is written when the event's work is done; after a restart the ids are known again and the service's state is the
--- sum of the lines. A last line cut short by a crash is dropped, and its event, which was never acked, comes again.
--- Without a path it remembers in memory only. One process per file.
+--- An append-only file of JSON lines that remembers which events were dealt with: for services that send something.
+-- A line is written when the sending is done; after a restart the ids are known again. A line cut short by a crash is
+-- skipped: its event was never acked, and comes again. The workers of one service may share a file: each reads what the
+-- others wrote. It holds the newest ids only: a full file becomes <path>.old, in place of the one before. Lines are handed to
+-- the system at once, so they survive the process, not a power cut: a service whose numbers must add up wants
+-- eventbus.store. Without a path it remembers in memory.
 
 local json = require "eventbus.json"
 
 local journal = {}
 
+local REMEMBER = 100000
+
+---@class eventbus.Journal
+---@field path string|nil
 local Journal = {}
 Journal.__index = Journal
 
-local REMEMBER = 100000
-
-local function remember(self, id)
+local function remember(self, record)
+  local id = record.id
   self._known[id] = true
   local forgotten = self._ring[self._next]
-  if forgotten then self._known[forgotten] = nil end
+  if forgotten and forgotten ~= id then self._known[forgotten] = nil end
   self._ring[self._next] = id
   self._next = self._next % self._limit + 1
+  self._lines = self._lines + 1
+  if self._each then self._each(record) end
 end
 
-local function read_lines(path)
+-- Takes in what was written since the last time, by whomever.
+local function read_new(self, path)
   local file = io.open(path, "rb")
-  if not file then return "" end
-  local text = file:read("*a")
+  if not file then
+    self._position, self._lines = 0, 0
+    return true
+  end
+  if file:seek("end") < self._position then self._position, self._lines = 0, 0 end
+  local from = self._position
+  file:seek("set", from)
+  local text = file:read("*a") or ""
   file:close()
-  return text
+  -- A last line without its end is still being written, or never will be.
+  for line, stop in text:gmatch("([^\n]*)\n()") do
+    local record = json.decode(line)
+    if type(record) == "table" and type(record.id) == "string" then
+      remember(self, record)
+    elseif self._position == 0 then
+      return nil, ("%s is not a journal: its first line is %q"):format(path, line:sub(1, 60))
+    end
+    self._position = from + stop - 1
+  end
+  return true
 end
 
---- Opens a journal and hands each earlier record to `each`, in order.
+local function append(path, text)
+  local file, err = io.open(path, "ab")
+  if not file then return nil, err end
+  -- One line is one write: lines of two workers do not mix.
+  file:setvbuf("full", #text + 1)
+  local ok
+  ok, err = file:write(text)
+  local closed, close_err = file:close()
+  if not (ok and closed) then return nil, err or close_err end
+  return true
+end
+
+local function ends_in_midst(path)
+  local file = io.open(path, "rb")
+  if not file then return false end
+  local midst = file:seek("end") > 0 and file:seek("end", -1) and file:read(1) ~= "\n"
+  file:close()
+  return midst
+end
+
+--- Opens a journal. `each` is called for every record in it, earlier and later ones, in order.
 ---@param path? string
 ---@param each? fun(record: table)
 ---@param options? { remember: integer }  ids kept against duplicates, the newest; default 100000
----@return table|nil, string|nil
+---@return eventbus.Journal|nil, string|nil
 function journal.open(path, each, options)
-  local self = setmetatable({ path = path, _known = {}, _ring = {}, _next = 1,
+  local self = setmetatable({ path = path, _each = each, _known = {}, _ring = {}, _next = 1, _position = 0, _lines = 0,
     _limit = options and options.remember or REMEMBER }, Journal)
   if not path then return self end
-  local text, whole = read_lines(path), 0
-  for line, stop in text:gmatch("([^\n]*)\n()") do
-    local record, err = json.decode(line)
-    if type(record) ~= "table" or type(record.id) ~= "string" then
-      return nil, ("%s is not a journal: %s"):format(path, tostring(err or line:sub(1, 60)))
-    end
-    whole = stop - 1
-    remember(self, record.id)
-    if each then each(record) end
-  end
-  if whole < #text then
-    local rewritten = io.open(path, "wb")
-    if rewritten then
-      rewritten:write(text:sub(1, whole))
-      rewritten:close()
-    end
-  end
-  local err
-  self._file, err = io.open(path, "ab")
-  if not self._file then return nil, err end
+  local ok, err = read_new(self, path .. ".old")
+  self._position, self._lines = 0, 0
+  if ok then ok, err = read_new(self, path) end
+  -- Also tells at once whether it can be written.
+  if ok then ok, err = append(path, ends_in_midst(path) and "\n" or "") end
+  if not ok then return nil, err end
   return self
 end
 
---- Was this event handled before?
+--- Was this event dealt with before?
 ---@param id string
 ---@return boolean
 function Journal:has(id)
+  if self.path and not self._known[id] then read_new(self, self.path) end
   return self._known[id] == true
 end
 
---- Remembers an event as handled, with what is worth keeping of it.
+--- Remembers an event, with what is worth keeping of it. Raises when the file cannot be written.
 ---@param id string
 ---@param record? table
 ---@return true
 function Journal:add(id, record)
   local line = { id = id }
   for key, value in pairs(record or {}) do line[key] = value end
-  if self._file then
-    local ok, err = self._file:write(json.encode(line), "\n")
-    if ok then ok, err = self._file:flush() end
-    if not ok then error(("cannot write %s: %s"):format(self.path, tostring(err)), 2) end
+  if not self.path then
+    remember(self, line)
+    return true
   end
-  remember(self, id)
+  if self._lines >= self._limit then
+    read_new(self, self.path)
+    if self._lines >= self._limit then os.rename(self.path, self.path .. ".old") end
+  end
+  local text, err = json.encode(line)
+  local ok
+  if text then ok, err = append(self.path, text .. "\n") end
+  if not ok then error(("cannot write %s: %s"):format(self.path, tostring(err)), 2) end
+  read_new(self, self.path)
   return true
-end
-
-function Journal:close()
-  if self._file then self._file:close() end
-  self._file = nil
 end
 
 return journal
