@@ -1,0 +1,115 @@
+local json = require "eventbus.json"
+local program = require "spec.support.program"
+local store = require "eventbus.store"
+
+local SCHEMA = { "CREATE TABLE IF NOT EXISTS t (a, b)" }
+
+local function new()
+  local path = program.folder() .. "/s.db"
+  return assert(store.open(path, SCHEMA)), path
+end
+
+describe("eventbus.store", function()
+  it("keeps values as they are: text with quotes, question marks and NUL, numbers, nothing", function()
+    local db = new()
+    local values = { "it's", 'a?"b', "a\0b", "чай", "", 0, -1.5, 1e300, 0.1, 123456789012345 }
+    for i, value in ipairs(values) do assert.equal(1, db:execute("INSERT INTO t VALUES (?, ?)", i, value)) end
+    for i, row in ipairs(db:query "SELECT * FROM t ORDER BY a") do assert.equal(values[i], row.b) end
+    db:execute("INSERT INTO t VALUES (?, ?)", "null", nil)
+    db:execute("INSERT INTO t VALUES (?, ?)", "null", json.null)
+    assert.same({ { n = 2 } }, db:query("SELECT count(*) AS n FROM t WHERE a = ? AND b IS NULL", "null"))
+    assert.is_nil(db:row("SELECT * FROM t WHERE a = ?", "none"))
+    db:close()
+  end)
+
+  it("runs a change once for an id, across a restart, too", function()
+    local db, path = new()
+    local runs = 0
+    local function change()
+      runs = runs + 1
+      db:execute("INSERT INTO t VALUES (1, 2)")
+    end
+    assert.same({ true, true }, { db:once("evt_1", change) })
+    assert.same({ true, false }, { db:once("evt_1", change) })
+    db:close()
+    db = assert(store.open(path, SCHEMA))
+    assert.same({ true, false }, { db:once("evt_1", change) })
+    assert.equal(1, runs)
+    assert.equal(1, #db:query "SELECT * FROM t")
+    db:close()
+  end)
+
+  it("undoes all of a change that raises, passes on what it raised, and does not remember the id", function()
+    local db = new()
+    local reason = { kind = "mine" }
+    local ok, raised = pcall(db.once, db, "evt_1", function()
+      db:execute("INSERT INTO t VALUES (1, 2)")
+      error(reason)
+    end)
+    assert.is_false(ok)
+    assert.equal(reason, raised)
+    assert.equal(0, #db:query "SELECT * FROM t")
+    assert.is_false(db:seen "evt_1")
+    assert.same({ true, true }, { db:once("evt_1", function() end) })
+    db:close()
+  end)
+
+  it("raises what SQLite says, and what a program did wrong, with the file's name", function()
+    local db, path = new()
+    local function fails(text, ...)
+      local ok, message = pcall(db.execute, db, ...)
+      assert.is_false(ok)
+      assert.truthy(message:find(text, 1, true), message)
+    end
+    fails(path .. ": no such table: nope", "INSERT INTO nope VALUES (1)")
+    fails("1 values for the 2 places", "INSERT INTO t VALUES (?, ?)", 1)
+    fails("3 values for the 2 places", "INSERT INTO t VALUES (?, ?)", 1, 2, 3)
+    fails("value 2 (a table) cannot be stored", "INSERT INTO t VALUES (?, ?)", 1, {})
+    fails("value 1 (a number) cannot be stored", "INSERT INTO t VALUES (?, 2)", 0 / 0)
+    assert.matches("a transaction inside a transaction",
+      select(2, pcall(db.transaction, db, function() db:transaction(function() end) end)))
+    db:close()
+    fails("it is closed", "SELECT 1")
+  end)
+
+  it("answers nil and the reason for a file that cannot be opened, or is something else", function()
+    local db, err = store.open(program.folder() .. "/missing/s.db")
+    assert.is_nil(db)
+    assert.matches("missing/s.db: unable to open database file", err, 1, true)
+    local path = program.folder() .. "/text"
+    local file = assert(io.open(path, "wb"))
+    file:write(("no database\n"):rep(100))
+    file:close()
+    db, err = store.open(path)
+    assert.is_nil(db)
+    assert.equal(path .. ": file is not a database", err)
+  end)
+
+  it("lets several processes write, each waiting for its turn", function()
+    local db, path = new()
+    local script = program.folder() .. "/worker.lua"
+    local file = assert(io.open(script, "wb"))
+    file:write [[
+      local db = assert(require("eventbus.store").open(arg[1]))
+      for i = 1, 100 do
+        db:once("evt_" .. i, function() db:execute("INSERT INTO t VALUES (?, ?)", i, arg[2]) end)
+      end
+    ]]
+    file:close()
+    local workers = {}
+    for i = 1, 3 do workers[i] = program.start("worker", { program.lua(), script, path, tostring(i) }) end
+    for _, worker in ipairs(workers) do assert.equal(0, worker:wait(60), worker:output()) end
+    assert.same({ { n = 100, ids = 100 } }, db:query "SELECT count(*) AS n, count(DISTINCT a) AS ids FROM t")
+    db:close()
+  end)
+
+  it("forgets ids after 90 days", function()
+    local db, path = new()
+    db:remember "new"
+    db:execute("INSERT INTO eventbus_seen VALUES ('old', strftime('%s', 'now') - ?)", 91 * 86400)
+    db:close()
+    db = assert(store.open(path))
+    assert.same({ true, false }, { db:seen "new", db:seen "old" })
+    db:close()
+  end)
+end)
