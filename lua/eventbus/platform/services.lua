@@ -52,6 +52,8 @@ services[3] = {
   queues = {
     -- The table says `product.*`, the owner's own QueueBind `product.#`: stock and prices belong into the index.
     ["search.products"] = { bindings = { bind("products", "product.#") } },
+    -- From the owner's diagram, in the column of products: asks for the whole index again. No table has it as an event.
+    ["search.reindex"] = { bindings = { bind_for_later("products", "search.reindex") } },
   },
 }
 
