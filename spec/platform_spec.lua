@@ -150,6 +150,7 @@ describe("platform.topology", function()
     assert.same({ "analytics.events", "crm.orders", "notification.orders" },
       route(platform.topology, "orders", "order.completed"))
     assert.same({ "analytics.events", "warehouse.stock" }, route(platform.topology, "products", "inventory.low"))
+    assert.same({ "analytics.events", "search.reindex" }, route(platform.topology, "products", "search.reindex"))
   end)
 end)
 
