@@ -1,6 +1,7 @@
---- A request to an HTTP or HTTPS service, as handlers need it: JSON there and back, one deadline for all of it, certificates
--- verified, an answer of bounded size. By LuaSocket, and LuaSec for https. It blocks the calling thread (never the bus's own)
--- for at most the timeout. A connection serves one request. Errors name the host, never the rest of the URL.
+--- A request to an HTTP or HTTPS service, as handlers need it: JSON there and back, one deadline for all of it,
+-- certificates verified, an answer of bounded size. By LuaSocket, and LuaSec for https. It blocks the calling thread (never
+-- the bus's own) for at most the timeout. A connection serves one request: handlers send seldom, and a connection kept open
+-- may be gone just when it is needed. Errors name the host, never the rest of the URL.
 
 local json = require "eventbus.json"
 local stream = require "eventbus.stream"
@@ -62,17 +63,17 @@ function http.request(method, url, body, options)
   local authority = url:match("^https?://([^/?#]+)") or error("http.request: the URL must begin with http:// or https://", 2)
   local client, ltn12 = stream.need("socket.http", "lua-socket"), stream.need("ltn12", "lua-socket")
   options = options or {}
-  local text, err = body, nil
-  if body == nil then
-    text = ""
-  elseif not options.content_type then
-    text, err = json.encode(body, { sort_keys = true })
-    if not text then return nil, tostring(err) end
+  local text = body == nil and "" or body
+  if body ~= nil and not options.content_type then
+    local encoded, wrong = json.encode(body, { sort_keys = true })
+    if not encoded then return nil, tostring(wrong) end
+    text = encoded
   end
-  local headers
-  headers, err = headers_of(authority, text, options)
+  local headers, err = headers_of(authority, text, options)
   if not headers then return nil, err end
-  if breaks_line(url) or url:find(" ", 1, true) then return nil, headers.host:gsub("%c", "?") .. ": a space or line break in the URL" end
+  if breaks_line(url) or url:find(" ", 1, true) then
+    return nil, headers.host:gsub("%c", "?") .. ": a space or line break in the URL"
+  end
   local chunks, secure = {}, url:match("^https:") ~= nil
   local request = {
     method = method, headers = headers, source = ltn12.source.string(text), redirect = false,

@@ -1,8 +1,8 @@
 --- An append-only file of JSON lines that remembers which events were dealt with: for services that send something.
 -- A line is written when the sending is done; after a restart the ids are known again. A line cut short by a crash is
 -- skipped: its event was never acked, and comes again. The workers of one service may share a file: each reads what the
--- others wrote. It holds the newest ids only: a full file becomes <path>.old, in place of the one before. Lines are handed to
--- the system at once, so they survive the process, not a power cut: a service whose numbers must add up wants
+-- others wrote. It holds the newest ids only: a full file becomes <path>.old, in place of the one before. Lines are handed
+-- to the system at once, so they survive the process, not a power cut: a service whose numbers must add up wants
 -- eventbus.store. Without a path it remembers in memory.
 
 local json = require "eventbus.json"

@@ -3,7 +3,7 @@
 -- calling thread (never the bus's own) for at most the timeout. A connection carries one mail.
 --
 --   local mails = assert(smtp.new("smtp://user:password@mail.example:587"))
---   mails:send { from = "Shop <shop@example.com>", to = "olena@example.com", subject = "Привіт", text = "...", id = event.id }
+--   mails:send { from = "Shop <shop@example.com>", to = "olena@example.com", subject = "Привіт", text = "..." }
 
 local core = require "eventbus.core"
 local failure = require "eventbus.failure"
@@ -32,7 +32,7 @@ local function mailbox(text, what)
   return address, name
 end
 
--- UTF-8 in a header, RFC 2047: lines of at most 76 bytes, the first with the header's name; no character split between words.
+-- UTF-8 in a header, RFC 2047: lines of at most 76 bytes, the first with its name; no character split between words.
 local function encoded(text)
   text = text:gsub("%c+", " ")
   if not text:find("[\128-\255]") and #text < 900 and not text:find("=?", 1, true) then return text end
@@ -95,8 +95,8 @@ local function unescape(text)
   return text and (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
---- A sender for "smtp://[user:password@]host[:port]" (STARTTLS when offered) or "smtps://..." (TLS from the first byte). With a
--- user TLS is required; "?tls=never" does without, "?tls=always" requires it for mails without a user, too.
+--- A sender for "smtp://[user:password@]host[:port]" (STARTTLS when offered) or "smtps://..." (TLS from the first byte).
+-- With a user TLS is required; "?tls=never" does without, "?tls=always" requires it for mails without a user, too.
 ---@param url string
 ---@param options? { timeout: number }  seconds for one mail, 30 unless told
 ---@return eventbus.smtp.Sender|nil, string|nil
@@ -172,8 +172,8 @@ local function converse(self, message, at)
 end
 
 --- Sends one mail. nil, message, permanent: `permanent` is true when trying again would change nothing, because the mail
--- itself is wrong or the server refuses it for good (5xx); what concerns our access (login, TLS) or can pass (4xx, no answer)
--- is not.
+-- itself is wrong or the server refuses it for good (5xx); what concerns our access (login, TLS) or can pass (4xx, no
+-- answer) is not.
 ---@param mail eventbus.smtp.Mail
 ---@return true|nil, string|nil, boolean|nil
 function Sender:send(mail)
@@ -184,7 +184,8 @@ function Sender:send(mail)
   if ok or at.accepted then return true end
   reply = failure.cut(tostring(reply):gsub("%c+", " "), 300)
   local answered = reply:match("^%d%d%d")
-  return nil, ("%s, %s: %s"):format(self.display, at.step, reply), at.mail and answered and answered:sub(1, 1) == "5" or false
+  local permanent = at.mail and answered and answered:sub(1, 1) == "5" or false
+  return nil, ("%s, %s: %s"):format(self.display, at.step, reply), permanent
 end
 
 return smtp

@@ -95,8 +95,8 @@ function Store:row(sql, ...)
   return self:query(sql, ...)[1]
 end
 
---- Runs `change` in a transaction, kept when it returns and undone when it raises; the error passes on. It must not wait for
--- anything: other workers wait for it. Returns what `change` returns.
+--- Runs `change` in a transaction, kept when it returns and undone when it raises; the error passes on. It must not wait
+-- for anything: other workers wait for it. Returns what `change` returns.
 function Store:transaction(change, ...)
   if self._inside then error("store: a transaction inside a transaction", 2) end
   self:execute "BEGIN IMMEDIATE"
@@ -147,8 +147,8 @@ function Store:close()
   self._connection = nil
 end
 
---- Opens or makes the file. `schema` is a list of statements, run each time: CREATE TABLE IF NOT EXISTS. Without a path all is
--- kept in memory.
+--- Opens or makes the file. `schema` is a list of statements, run each time: CREATE TABLE IF NOT EXISTS. Without a path
+-- all is kept in memory.
 ---@param path? string
 ---@param schema? string[]
 ---@return eventbus.Store|nil, string|nil

@@ -20,7 +20,8 @@ local topology = {
 }
 
 -- Of the diagram's queues search.reindex is the search service's. The others (order.created, product.stock, loyalty.earned,
--- ...) are event names, and no service reads them: declared, they would fill up without a consumer, the very thing the owner's alerts are about.
+-- ...) are event names, and no service reads them: declared, they would fill up without a consumer, the very thing the
+-- owner's alerts are about.
 --
 -- A `deadletter` queue of each queue, bound with that queue's own `<queue>.failed`. The owner binds deadletter.orders
 -- with `order.*.failed`, but `deadletter` is a direct exchange, to which a wildcard is a literal text that never comes.
