@@ -87,9 +87,9 @@ function demo:start_services()
   self.environment = {
     RABBITMQ_URL = self.url, RABBITMQ_RETRY_COUNT = tostring(RETRIES), RABBITMQ_RETRY_DELAY = DELAY .. "s",
     TELEGRAM_API = endpoint, TELEGRAM_TOKEN = "123456:demo", CARRIER_API = endpoint,
-    NOTIFY_OUTBOX = self.folder .. "/outbox.jsonl", SEARCH_INDEX = self.folder .. "/index.jsonl",
-    CRM_FILE = self.folder .. "/customers.jsonl", WAREHOUSE_FILE = self.folder .. "/stock.jsonl",
-    ANALYTICS_FILE = self.folder .. "/analytics.jsonl", OMS_CHAT = CHAT, OMS_PAUSE = "0.15",
+    NOTIFY_DB = self.folder .. "/notify.db", SEARCH_DB = self.folder .. "/search.db",
+    CRM_DB = self.folder .. "/crm.db", WAREHOUSE_DB = self.folder .. "/warehouse.db",
+    ANALYTICS_DB = self.folder .. "/analytics.db", OMS_CHAT = CHAT, OMS_PAUSE = "0.15",
   }
   for _, service in ipairs(SERVICES) do
     local file, kind = service[1], service[2]

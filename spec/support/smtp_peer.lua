@@ -3,10 +3,10 @@
 ---     local p = smtp_peer.start { { rcpt = "550 5.1.1 no such user" }, {} }   -- one entry a connection, the last repeats
 ---     p.url, p:mails() -> { { from, to, text, user, password, tls, at }, ... }, p:connections(), p:stop()
 ---
---- An entry: greeting, helo, auth, mail, rcpt, data, done = the reply in place of 2xx/3xx; drop = "greeting", "mail", "rcpt",
---- "data", "done" or "quit": the connection ends there; slow = seconds of silence before the greeting.
---- Options beside the entries: tls = { certificate =, key = } offers STARTTLS (tls.first: TLS from the first byte; the URL then
---- says smtps), auth = { user =, password = } offers AUTH, port.
+--- An entry: greeting, helo, auth, mail, rcpt, data, done = the reply in place of 2xx/3xx; drop = "greeting", "mail",
+--- "rcpt", "data", "done" or "quit": the connection ends there; slow = seconds of silence before the greeting.
+--- Options beside the entries: tls = { certificate =, key = } offers STARTTLS (tls.first: TLS from the first byte; the URL
+--- then says smtps), auth = { user =, password = } offers AUTH, port.
 --- The same file is the server when it is run as a program: smtp_peer.lua FOLDER
 
 local cjson = require "cjson"
