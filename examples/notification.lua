@@ -118,6 +118,9 @@ local deliver = {
 }
 
 local function send(event, message)
+  if type(message.to) ~= "string" or type(message.text) ~= "string" then
+    eventbus.reject("the recipient or the message is missing, or is no text")
+  end
   if db:row("SELECT 1 AS found FROM sent WHERE event = ?", event.id) then return end
   local ok, err = deliver[message.channel](event, message)
   if not ok then return nil, err end

@@ -187,6 +187,9 @@ describe("notification", function()
       (json.decode(requests[3].body)))
     assert.equal(id, requests[3].headers["idempotency-key"])
     assert.equal("Bearer t0ken", requests[3].headers.authorization)
+    s:publish("notification.sms", { message = "to whom?" })
+    assert.equal("the recipient or the message is missing, or is no text",
+      select(2, s:dead_letter(OUTGOING))["x-eventbus-error"])
     local refused = s:publish "notification.sms"
     local event, headers = s:dead_letter(OUTGOING)
     assert.equal(refused, event.id)
