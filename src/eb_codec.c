@@ -207,7 +207,10 @@ bool eb_codec_header (amqp_pool_t *pool, const eb_frame *frame,
   if (at != 0 && !shallow_table(p + at, n - at)) {
     /* Decoded without the table, so that the message can still be settled. */
     size_t table = get32(p + at);
-    uint8_t *copy = n - at - 4 < table ? NULL : amqp_pool_alloc(pool, n);
+    if (n - at - 4 < table)
+      return eb_error_set(err, EB_ERR_PROTOCOL,
+                          "a header table that leaves its frame");
+    uint8_t *copy = amqp_pool_alloc(pool, n);
     if (copy == NULL)
       return eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for a header");
     memcpy(copy, p, at);

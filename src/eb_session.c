@@ -185,6 +185,17 @@ bool session_breakf (eb_session *s, eb_code code, const char *fmt, ...) {
   return session_break(s, &err);
 }
 
+void session_reply_error (eb_error *err, eb_code code, int reply_code,
+                          amqp_bytes_t text) {
+  eb_error_set(err, code, "%.*s", (int)text.len, (const char *)text.bytes);
+  for (char *c = err->message; *c != '\0'; c++)  /* it may reach a terminal */
+    if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
+  if (err->message[0] == '\0')
+    eb_error_set(err, code, "the broker closed it with code %d and no text",
+                 reply_code);
+  err->reply_code = reply_code;
+}
+
 bool session_send (eb_session *s, uint16_t ch, amqp_method_number_t id,
                    void *decoded, size_t size_hint) {
   eb_error err;
@@ -373,9 +384,7 @@ static eb_code close_code (const eb_session *s,
 
 static bool on_close (eb_session *s, const amqp_connection_close_t *m) {
   eb_error err;
-  eb_error_set(&err, close_code(s, m), "%.*s", (int)m->reply_text.len,
-               (const char *)m->reply_text.bytes);
-  err.reply_code = m->reply_code;
+  session_reply_error(&err, close_code(s, m), m->reply_code, m->reply_text);
   amqp_connection_close_ok_t ok;
   memset(&ok, 0, sizeof ok);
   session_send(s, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok, 0);

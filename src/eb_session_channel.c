@@ -96,9 +96,8 @@ void channel_fini (eb_session *s, channel *ch) {
 static bool on_close (eb_session *s, channel *ch,
                       const amqp_channel_close_t *m) {
   eb_error err;
-  eb_error_set(&err, eb_code_of_reply(m->reply_code), "%.*s",
-               (int)m->reply_text.len, (const char *)m->reply_text.bytes);
-  err.reply_code = m->reply_code;
+  session_reply_error(&err, eb_code_of_reply(m->reply_code), m->reply_code,
+                      m->reply_text);
   amqp_channel_close_ok_t ok;
   memset(&ok, 0, sizeof ok);
   if (!session_send(s, ch->number, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok, 0))

@@ -158,6 +158,9 @@ void session_answer_all (eb_session *s, eb_list *items, const eb_error *why);
 bool session_break (eb_session *s, const eb_error *why);
 bool session_breakf (eb_session *s, eb_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+/* What a close says: never without a text, never with control characters. */
+void session_reply_error (eb_error *err, eb_code code, int reply_code,
+                          amqp_bytes_t text);
 bool session_send (eb_session *s, uint16_t channel, amqp_method_number_t id,
                    void *decoded, size_t size_hint);
 

@@ -30,6 +30,7 @@ int main (void) {
   RUN(messages_arrive_when_the_bytes_are_cut_once_anywhere);
   RUN(frames_that_break_the_protocol_end_the_connection);
   RUN(headers_nested_5000_deep_are_left_out_and_the_message_delivered);
+  RUN(a_deep_table_larger_than_its_frame_is_the_brokers_mistake);
   RUN(tables_that_overlap_cannot_nest_deeper_than_counted);
   RUN(a_client_method_from_the_server_is_not_decoded);
   RUN(server_properties_nested_5000_deep_are_refused);
@@ -107,6 +108,7 @@ int main (void) {
   RUN(fail_in_the_middle_of_everything_is_survived);
   RUN(a_failed_session_that_restores_lets_consumers_start_after_attach);
   RUN(a_storm_answers_every_operation_exactly_once);
+  RUN(what_a_close_says_is_never_empty_and_fit_for_a_terminal);
   RUN(random_frames_never_crash);
 #if defined(MALLOC_IS_OURS)
   RUN(memory_that_runs_out_anywhere_is_survived_and_leaked_nowhere);

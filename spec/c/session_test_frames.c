@@ -265,6 +265,27 @@ static size_t nest_overlapping (uint8_t *to, size_t depth) {
 
 static uint8_t overlapping[14 + NESTING * 4 * 6 + 4];
 
+TEST(a_deep_table_larger_than_its_frame_is_the_brokers_mistake) {
+  uint8_t header[14 + 5 * 40] = {0, 60};
+  peer p;
+  eb_session_config c = peer_config();
+  peer_init(&p, &c);
+  CHECK(peer_up(&p));
+  CHECK(frames_consumer(&p) != 0);
+  header[12] = 0x20;  /* headers only */
+  memset(header + 14, 0, sizeof header - 14);
+  for (size_t at = 14; at + 6 <= sizeof header; at += 6) {
+    memset(header + at, 0x7F, 4);  /* size, an empty name, a table */
+    header[at + 4] = 0;
+    header[at + 5] = 'F';
+  }
+  peer_put_deliver(&p, 3, 1);
+  peer_put_frame(&p, AMQP_FRAME_HEADER, 3, header, sizeof header);
+  CHECK(!peer_flush(&p));
+  CHECK_INT(p.err.code, EB_ERR_PROTOCOL);
+  CHECK(peer_end(&p));
+}
+
 TEST(tables_that_overlap_cannot_nest_deeper_than_counted) {
   peer p;
   eb_session_config c = peer_config();

@@ -455,6 +455,20 @@ TEST(a_storm_answers_every_operation_exactly_once) {
     if (!storm_run(seed)) CHECK_FAIL("seed %llu", (unsigned long long)seed);
 }
 
+TEST(what_a_close_says_is_never_empty_and_fit_for_a_terminal) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  uint64_t id = peer_call(&p, EB_QUEUE_PURGE, "q", 0);
+  WANT(&p, AMQP_QUEUE_PURGE_METHOD);
+  CHECK(peer_close_channel(&p, p.channel, 404, ""));
+  CHECK_INT(peer_outcome(&p, id), EB_ERR_NOT_FOUND);
+  CHECK_STR(p.err.message, "the broker closed it with code 404 and no text");
+  CHECK(!peer_close_connection(&p, 320, "gone\033[2J\n"));
+  CHECK_STR(p.err.message, "gone?[2J?");
+  CHECK(peer_end(&p));
+}
+
 /* Garbage inside well-formed frames, and well-formed frames of garbage: an error or not, but no crash. */
 TEST(random_frames_never_crash) {
   storm s;
