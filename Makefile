@@ -20,7 +20,7 @@ LUA_NAME := $(if $(filter jit,$(LUA)),luajit,lua$(LUA))
 LUA_ABI := $(if $(filter jit,$(LUA)),5.1,$(LUA))
 digits := $(subst .,,$(LUA))
 
-# release, or one of asan, tsan, werror: each has its own objects.
+# release, or one of asan, tsan, werror, fuzz: each has its own objects.
 FLAVOUR = release
 BUILD = build
 ENGINE_DIR = $(BUILD)/engine/$(FLAVOUR)
@@ -29,6 +29,7 @@ MODULE = $(BUILD)/$(LUA_NAME)/eventbus/core.so
 CTEST_DIR = $(BUILD)/spec/$(FLAVOUR)
 SIM_DIR = $(BUILD)/sim/$(FLAVOUR)
 SIMULATE = $(SIM_DIR)/simulate
+FUZZ_TARGETS = handshake session url json json_write envelope headers
 
 ENGINE_SOURCES := $(sort $(wildcard src/eb_*.c))
 BINDING_SOURCES := $(sort $(wildcard src/lua_*.c))
@@ -88,6 +89,11 @@ FLAVOUR_FLAGS = -fsanitize=thread -fno-omit-frame-pointer -DEB_TSAN
 CFLAGS = -O1 -g
 else ifeq ($(FLAVOUR),werror)
 WERROR = -Werror
+else ifeq ($(FLAVOUR),fuzz)
+CC = clang
+FLAVOUR_FLAGS = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DEB_ASAN
+CFLAGS = -O1 -g
+WARNINGS =
 endif
 
 ifeq ($(shell uname -s),Darwin)
@@ -158,6 +164,20 @@ simulate: $(SIMULATE)
 simulate-mutants: $(SIMULATE)
 	@tools/env $(LUA) -- @lua tools/simulate-mutants $(BUILD)/sim/mutants 20000 '$(CC)' '$(LIB_CFLAGS) $(ALL_CFLAGS)' \
 		'$(LIB_LIBS) -lm' $(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o) $(ENGINE_OBJECTS)
+
+## fuzz       libFuzzer on one of spec/fuzz: TARGET=session|handshake|url|json|json_write|envelope|headers SECONDS=60
+.PHONY: fuzz fuzz-all
+SECONDS = 60
+fuzz:
+	@$(DEPS) build fuzz
+	@$(MAKE) --no-print-directory FLAVOUR=fuzz LUA=$(LUA) $(BUILD)/fuzz/$(or $(TARGET),$(error TARGET= one of: $(FUZZ_TARGETS)))
+	@tools/fuzz $(SECONDS) $(TARGET)
+
+## fuzz-all   every target in turn, SECONDS=60 in all
+fuzz-all:
+	@$(DEPS) build fuzz
+	@$(MAKE) --no-print-directory FLAVOUR=fuzz LUA=$(LUA) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
+	@tools/fuzz $(SECONDS) $(FUZZ_TARGETS)
 
 ## lint       the laws, warnings as errors, Lua syntax and luacheck, links of the docs
 .PHONY: lint
@@ -258,6 +278,12 @@ $(SIM_DIR)/%.o: spec/sim/%.c | $(BUILD)/$(LUA_NAME)/headers
 
 $(SIMULATE): $(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o) $(ENGINE_OBJECTS)
 	$(call say,LD)$(CC) $(FLAVOUR_FLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
+
+# handshake and session are in one file.
+$(BUILD)/fuzz/%: spec/fuzz/entry.c $(wildcard spec/fuzz/*.c spec/fuzz/*.h) $(ENGINE_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -Isrc $(LIB_CFLAGS) $(ALL_CFLAGS) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ spec/fuzz/entry.c \
+		spec/fuzz/$(if $(filter handshake,$*),session,$*).c $(ENGINE_OBJECTS) $(LDFLAGS) $(LIB_LIBS) -lm
 
 $(BUILD)/bench/%: bench/%.c | $(BUILD)/$(LUA_NAME)/headers
 	@mkdir -p $(@D)
