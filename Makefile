@@ -134,7 +134,7 @@ demo: deps-demo
 ## test       C unit tests and busted specs against a real broker; SPEC=path runs one spec, BUSTED=... adds options
 .PHONY: test
 test: deps
-	@$(MAKE) --no-print-directory build ctests interop bench LUA=$(LUA)
+	@$(MAKE) --no-print-directory build fork-module ctests interop bench LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted $(or $(SPEC),spec) $(BUSTED)
 
 ## ctest      the C unit tests only
@@ -234,12 +234,21 @@ clean:
 help:
 	@sed -n 's/^## /  make /p' Makefile
 
-.PHONY: objects ctests interop
+.PHONY: objects ctests interop fork-module
 objects: $(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o) \
 	$(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o)
 	@:
 ctests: $(CTESTS)
 	@:
+
+# fork() for the fork spec.
+FORK_MODULE = $(BUILD)/$(LUA_NAME)/spec/fork.so
+fork-module: $(FORK_MODULE)
+	@:
+
+$(FORK_MODULE): spec/support/fork.c src/lua_compat.h | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -Isrc $(LUA_CFLAGS) $(ALL_CFLAGS) $(MODULE_LDFLAGS) $(LDFLAGS) -o $@ $<
 
 # The consumer and publisher of the platform's Go services, for the interop spec.
 interop: $(if $(wildcard spec/go/*.go),$(BUILD)/interop)

@@ -257,8 +257,10 @@ static int lbus_start (lua_State *L) {
 
 static int lbus_fd (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
-  if (bus == NULL) return 0;
-  lua_pushinteger(L, eb_bus_fd(bus));
+  if (bus == NULL || eb_bus_forked(bus))
+    lua_pushnil(L);
+  else
+    lua_pushinteger(L, eb_bus_fd(bus));
   return 1;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "eb_fork.h"
 #include "eb_version.h"
 #include "lua_bus.h"
 #include "lua_error.h"
@@ -26,6 +27,12 @@ static int core_wall (lua_State *L) {
 
 static int core_pid (lua_State *L) {
   lua_pushinteger(L, (lua_Integer)getpid());
+  return 1;
+}
+
+/* generation() -> a number that differs between a process and its children */
+static int core_generation (lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)eb_fork_generation());
   return 1;
 }
 
@@ -81,7 +88,7 @@ static const luaL_Reg functions[] = {
     {"hostname", core_hostname},    {"error", core_error},
     {"trap", lua_signal_trap},      {"untrap", lua_signal_untrap},
     {"trapped", lua_signal_trapped}, {"url", lua_url_parse},
-    {NULL, NULL}};
+    {"generation", core_generation}, {NULL, NULL}};
 
 int luaopen_eventbus_core (lua_State *L) {
   lua_bus_register(L);

@@ -55,7 +55,7 @@ function hub.open(config)
   local self = setmetatable({
     core = bus,
     config = config,
-    pid = core.pid(),
+    generation = core.generation(),  -- of the process that made it
     loop = loops.adapt(module, bus),
     pool = false,            -- of handlers' coroutines; false: handlers are called one by one, in the dispatcher
     waiting = {},            -- id of an operation → its waiter
@@ -209,23 +209,26 @@ function Hub:pump()
   return any
 end
 
---- The delivery that has waited longest for the dispatcher, and the id of its consumer; nil when none waits.
-function Hub:shift()
-  local first = self.first
-  if first > self.last then return nil end
-  local delivery, id = self.ready[first], self.ready_for[first]
-  self.ready[first], self.ready_for[first] = nil, nil
-  if first == self.last then self.first, self.last = 1, 0 else self.first = first + 1 end
-  return delivery, id
-end
-
 -- A child process has the parent's bus, but neither its threads nor any right to its connections: nothing will come.
 local function forked(self)
   local err = Error.new("forked", "the bus belongs to the parent process; connect again after a fork")
   self.failure.control, self.failure.publish = err, err
   self.timers:clear()
   self.handovers, self.handover_count = {}, 0
+  self.ready, self.ready_for, self.first, self.last = {}, {}, 1, 0
   self:abandon(err)
+end
+
+--- The delivery that has waited longest for the dispatcher, and the id of its consumer; nil when none waits.
+function Hub:shift()
+  local first = self.first
+  if first > self.last then return nil end
+  -- The parent handles them; a child, forked by a handler perhaps, must not do so a second time.
+  if core.generation() ~= self.generation then return forked(self) end
+  local delivery, id = self.ready[first], self.ready_for[first]
+  self.ready[first], self.ready_for[first] = nil, nil
+  if first == self.last then self.first, self.last = 1, 0 else self.first = first + 1 end
+  return delivery, id
 end
 
 --- Runs what is due. Whether anything was.
@@ -250,7 +253,7 @@ end
 ---@param deadline number  on core.now's clock
 ---@param waiter? table    of the caller; nil: it waits for anything
 function Hub:rest(deadline, waiter)
-  if core.pid() ~= self.pid then return forked(self) end
+  if core.generation() ~= self.generation then return forked(self) end
   local at, earliest, till = self.timers:next(), self.parking.earliest, deadline
   if at and at < till then till = at end
   if earliest < till then till = earliest end

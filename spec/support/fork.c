@@ -1,0 +1,44 @@
+/* fork: what the fork spec needs of POSIX and no Lua package gives all Luas.
+**
+** fork() -> 0 in the child, its pid in the parent
+** wait(pid, seconds) -> exit code (128 + n after signal n), nil: still running
+*/
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lua_compat.h"
+
+EB_EXPORT int luaopen_spec_fork (lua_State *L);
+
+static int posix_fork (lua_State *L) {
+  pid_t pid = fork();
+  if (pid < 0) return luaL_error(L, "fork failed");
+  lua_pushinteger(L, (lua_Integer)pid);
+  return 1;
+}
+
+static int posix_wait (lua_State *L) {
+  pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+  lua_Number turns = luaL_checknumber(L, 2) * 100;
+  struct timespec pause = {0, 10 * 1000 * 1000};
+  int status;
+  for (lua_Number i = 0; i < turns; i++) {
+    if (waitpid(pid, &status, WNOHANG) == pid) {
+      int code = WIFEXITED(status) ? WEXITSTATUS(status)
+                                   : 128 + WTERMSIG(status);
+      lua_pushinteger(L, code);
+      return 1;
+    }
+    nanosleep(&pause, NULL);
+  }
+  return 0;
+}
+
+static const luaL_Reg functions[] = {
+    {"fork", posix_fork}, {"wait", posix_wait}, {NULL, NULL}};
+
+int luaopen_spec_fork (lua_State *L) {
+  luaL_newlib(L, functions);
+  return 1;
+}
