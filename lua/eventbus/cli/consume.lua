@@ -79,10 +79,13 @@ function consume.adjuster(args)
   end
 end
 
-local function new_log(args, fields)
+local function new_log(args, cli, fields)
   io.stdout:setvbuf("line")
-  return require("eventbus.cli.eventlog").new(io.stdout, { format = args.log_format, level = args.log_level,
-    fields = fields, complain = function(text) io.stderr:write("eventbus: ", text, "\n") end })
+  return require("eventbus.cli.eventlog").new(io.stdout, {
+    format = args.log_format, level = args.log_level, fields = fields,
+    style = function(style, text) return cli.out:style(style, text) end,
+    complain = function(text) io.stderr:write("eventbus: ", text, "\n") end,
+  })
 end
 
 local function open(source, log)
@@ -91,10 +94,10 @@ local function open(source, log)
   return script
 end
 
-local function work(args, source, name)
+local function work(args, cli, source, name)
   local topology = args.topology and topologies.load(args) or nil
   local fields = { worker = name }
-  local log = new_log(args, fields)
+  local log = new_log(args, cli, fields)
   local script = open(source, log)
   fields.service = script.definition.name
   return require("eventbus.cli.worker").new(script, {
@@ -130,7 +133,7 @@ local function supervise(args, cli, sources)
         environment = { [WORKER] = ("%d.%d"):format(i, n), RABBITMQ_URL = args.url } }
     end
   end
-  local log = new_log(args, { worker = "supervisor" })
+  local log = new_log(args, cli, { worker = "supervisor" })
   return require("eventbus.cli.supervisor").new(jobs, { log = log, prefix = args.log_format ~= "json",
     err = function(line) io.stderr:write(line, "\n") end }):run()
 end
@@ -152,11 +155,11 @@ function consume.run(args, cli, sources)
     require("luv").os_unsetenv(WORKER)
     local source = sources[tonumber(index)]
     local name = (args.workers or 1) > 1 and ("%s.%s"):format(source.name, number) or source.name
-    return work(args, source, name)
+    return work(args, cli, source, name)
   end
   connection.parts(args)
   if #sources > 1 or (args.workers or 1) > 1 then return supervise(args, cli, sources) end
-  return work(args, sources[1])
+  return work(args, cli, sources[1])
 end
 
 return consume

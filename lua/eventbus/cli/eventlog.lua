@@ -9,6 +9,7 @@ local units = require "eventbus.units"
 
 local eventlog = { FORMATS = { "text", "json" }, LEVELS = { "debug", "info", "warning", "error" } }
 
+local COLOUR = { warning = "yellow", error = "red" }
 local RANK = { debug = 1, info = 2, warning = 3, error = 4 }
 local LONGEST_NAME, LONGEST_TEXT = 120, 500
 
@@ -18,14 +19,15 @@ local EventLog = {}
 EventLog.__index = EventLog
 
 --- A log on a stream. Options: format ("text"), level ("info"), fields (of every JSON line), complain (where to say, once,
--- that a line could not be written).
+-- that a line could not be written), style (function(style, text): for a terminal).
 ---@param stream file*
----@param options? { format: string|nil, level: string|nil, fields: table|nil, complain: fun(text: string)|nil }
+---@param options? table
 ---@return eventbus.cli.EventLog
 function eventlog.new(stream, options)
   options = options or {}
   return setmetatable({ stream = stream, json = options.format == "json", rank = RANK[options.level or "info"],
-    fields = options.fields or {}, complain = options.complain or function() end }, EventLog)
+    fields = options.fields or {}, complain = options.complain or function() end,
+    style = options.style or function(_, text) return text end }, EventLog)
 end
 
 -- The bytes of a well-formed UTF-8 character at a place, 0 for none; control characters are none.
@@ -136,6 +138,7 @@ function EventLog:say(level, message, fields)
   for key, value in pairs(fields or {}) do parts[#parts + 1] = key .. "=" .. column(value) end
   table.sort(parts)
   local prefix = level == "info" and "" or level .. ": "
+  if COLOUR[level] then prefix = self.style(COLOUR[level], prefix) end
   write(self, stamp() .. "  " .. prefix .. message .. (#parts > 0 and " (" .. table.concat(parts, ", ") .. ")" or ""))
 end
 
@@ -177,7 +180,7 @@ function EventLog:settled(record)
   end
   write(self, table.concat({ stamp(), column(record.queue), column(record.type), column(record.id),
     column(event.tenant_id), column(event.correlation_id), ("attempt %d"):format(record.attempt),
-    ms and ("%.0f ms"):format(ms) or "-", text }, "  "))
+    ms and ("%.0f ms"):format(ms) or "-", COLOUR[level] and self.style(COLOUR[level], text) or text }, "  "))
 end
 
 --- A line that a program wrote.
