@@ -119,7 +119,8 @@ describe("eventbus dlq", function()
     script:write(("%s bin/eventbus dlq show %s --json --limit 50 >/dev/full 2>%s/err; echo $? >%s/code")
       :format(program.lua(), DLQ, path, path))
     script:close()
-    os.execute(("RABBITMQ_URL='%s' LUA_PATH='%s' LUA_CPATH='%s' sh %s/full.sh"):format(url, package.path, package.cpath, path))
+    os.execute(("RABBITMQ_URL='%s' LUA_PATH='%s' LUA_CPATH='%s' sh %s/full.sh"):format(url, package.path, package.cpath,
+      path))
     assert.are.equal("1", io.open(path .. "/code"):read("*l"))
     assert.matches("cannot write the output: No space left on device", io.open(path .. "/err"):read("*a"), 1, true)
     wait_until(function() return count(bus, DLQ) == 50 end, 10, "all are back")
@@ -178,15 +179,16 @@ describe("eventbus dlq", function()
   end)
 
   it("what the broker dead-lettered goes back by its x-death", function()
-    eventbus.assert(bus:declare { queues = { short = { message_ttl = 1,
-      dead_letter = { exchange = "", routing_key = DLQ }, bindings = { { exchange = "orders", routing_key = "slow.*" } } } } })
+    local bindings = { { exchange = "orders", routing_key = "slow.*" } }
+    eventbus.assert(bus:declare { queues = { short = { message_ttl = 1, bindings = bindings,
+      dead_letter = { exchange = "", routing_key = DLQ } } } })
     eventbus.assert(bus:publish("orders", "slow.event", { big = 9007199254740993 }))
     wait_until(function() return count(bus, DLQ) == 1 end, 10, "it expired")
     local letter = eventbus.json.decode(dlq("show", DLQ, "--json").out)
     assert.are.same({ "expired", "short", "orders", "slow.event" },
       { letter.reason, letter.queue, letter.exchange, letter.routing_key })
     eventbus.assert(bus:delete_queue("short"))
-    eventbus.assert(bus:declare { queues = { short = { bindings = { { exchange = "orders", routing_key = "slow.*" } } } } })
+    eventbus.assert(bus:declare { queues = { short = { bindings = bindings } } })
     local r = dlq("replay", DLQ)
     assert.are.equal(0, r.code, r.err)
     local got = drain(bus, "short").list[1]
@@ -196,7 +198,8 @@ describe("eventbus dlq", function()
 
   it("what fails again meanwhile is not taken again", function()
     fill(bus, 1, 50, { ["x-eventbus-exchange"] = "", ["x-eventbus-routing-key"] = "loop" })
-    eventbus.assert(bus:declare { queues = { loop = { message_ttl = 0, dead_letter = { exchange = "", routing_key = DLQ } } } })
+    eventbus.assert(bus:declare { queues = { loop = { message_ttl = 0,
+      dead_letter = { exchange = "", routing_key = DLQ } } } })
     local r = dlq("replay", DLQ)
     assert.are.equal(0, r.code, r.err)
     assert.matches("50 of 50 replayed", r.out, 1, true)

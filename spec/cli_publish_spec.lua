@@ -104,7 +104,8 @@ describe("eventbus publish", function()
 
   it("--from takes envelopes and parts of them, and names by line what failed", function()
     local path = file_of {
-      '{"id":"evt_mine","type":"order.created","timestamp":"2024-01-15T10:30:00Z","data":{"n":9007199254740993},"extra":[1]}',
+      '{"id":"evt_mine","type":"order.created","timestamp":"2024-01-15T10:30:00Z","data":{"n":9007199254740993},'
+        .. '"extra":[1]}',
       '', '{"data":{"n":2},"tenant_id":null}', '{"type":"invoice.created","data":{"n":3}}', '{"data":{"n":4}}' }
     local r = publish("orders", "order.paid", "--from", path, "--tenant", "t", "--mandatory")
     assert.are.equal(1, r.code)
@@ -153,7 +154,8 @@ describe("eventbus publish", function()
   end)
 
   it("--dry-run prints the envelopes and all mistakes, without a broker", function()
-    local path = file_of { '{"type":"order.created","data":{}}', "oops", '{"data":{"n":3}}', '{"type":"order.paid","data":{"n":4}}' }
+    local path = file_of { '{"type":"order.created","data":{}}', "oops", '{"data":{"n":3}}',
+      '{"type":"order.paid","data":{"n":4}}' }
     local r = command.run({ "publish", "orders", "--from", path, "--dry-run" },
       { env = { RABBITMQ_URL = "amqp://127.0.0.1:1" } })
     assert.are.equal(1, r.code)

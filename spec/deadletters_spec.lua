@@ -12,7 +12,8 @@ describe("eventbus.deadletters", function()
 
   before_each(function()
     bus = eventbus.assert(eventbus.connect { url = url, log = false })
-    eventbus.assert(bus:declare { queues = { dead = {}, work = {}, quorum = { type = "quorum", delivery_limit = false, dead_letter = false } } })
+    eventbus.assert(bus:declare { queues = { dead = {}, work = {},
+      quorum = { type = "quorum", delivery_limit = false, dead_letter = false } } })
     for _, name in ipairs { "dead", "work", "quorum" } do bus:purge(name) end
   end)
 

@@ -34,7 +34,8 @@ describe("a letter", function()
 
   it("of the broker tells what x-death says: the first death is the origin, the last one the reason", function()
     local l = of { ["x-first-death-queue"] = "work", ["x-first-death-reason"] = "rejected", ["x-death"] = {
-      { queue = "parking", reason = "expired", count = 1, exchange = "dlx", ["routing-keys"] = { "work.failed" }, time = 1705314700 },
+      { queue = "parking", reason = "expired", count = 1, exchange = "dlx", ["routing-keys"] = { "work.failed" },
+        time = 1705314700 },
       { queue = "work", reason = "rejected", count = 3, exchange = "orders", ["routing-keys"] = { "order.paid", "cc" },
         time = 1705314600 } } }
     assert.are.same({ "expired", 3, "work", "orders", "order.paid", "2024-01-15T10:31:40.000Z", "2024-01-15T10:30:00.000Z" },
@@ -43,8 +44,9 @@ describe("a letter", function()
   end)
 
   it("of both believes ours where we say something", function()
-    local l = of { ["x-eventbus-exchange"] = "orders", ["x-eventbus-routing-key"] = "order.paid", ["x-eventbus-queue"] = "work",
-      ["x-eventbus-attempt"] = 2, ["x-death"] = { { queue = "work.retry.5000", reason = "expired", exchange = "",
+    local l = of { ["x-eventbus-exchange"] = "orders", ["x-eventbus-routing-key"] = "order.paid",
+      ["x-eventbus-queue"] = "work", ["x-eventbus-attempt"] = 2,
+      ["x-death"] = { { queue = "work.retry.5000", reason = "expired", exchange = "",
         count = 1, ["routing-keys"] = { "work.retry.5000" } } } }
     assert.are.same({ "orders", "order.paid", "work", 2, "expired" },
       fields(l, "exchange", "routing_key", "queue", "attempts", "reason"))
@@ -59,8 +61,9 @@ describe("a letter", function()
   end)
 
   it("survives headers of the wrong shape", function()
-    for _, nonsense in ipairs { { ["x-death"] = "x" }, { ["x-death"] = { 1, "a", {} } }, { ["x-death"] = { { queue = 5, time = "t",
-      ["routing-keys"] = { 1 }, count = -1, exchange = {} } } }, { ["x-eventbus-attempt"] = {}, ["x-eventbus-error"] = 5,
+    for _, nonsense in ipairs { { ["x-death"] = "x" }, { ["x-death"] = { 1, "a", {} } }, { ["x-death"] = { { queue = 5,
+      time = "t", ["routing-keys"] = { 1 }, count = -1,
+      exchange = {} } } }, { ["x-eventbus-attempt"] = {}, ["x-eventbus-error"] = 5,
       ["x-eventbus-routing-key"] = true, ["x-eventbus-replays"] = "many", ["x-eventbus-last-failure"] = "yesterday" } } do
       local l = of(nonsense)
       for _, name in ipairs(letter.NAMES) do assert.has_no.errors(function() return l[name] end) end

@@ -65,7 +65,8 @@ Waiter.__index = Waiter
 function Waiter:answered(ok, err) self.done, self.ok, self.err = true, ok, err end
 
 --- Publishes it as it is, our annotations removed and one replay more counted, to where it came from (or to the exchange
--- and key given), waits for the confirm, then acknowledges it. An interruption in between leaves it in both places, never in none.
+-- and key given), waits for the confirm, then acknowledges it. An interruption in between leaves it in both places,
+-- never in none.
 ---@param opts? { exchange: string, routing_key: string, headers: table }  headers are added
 ---@return true|nil, eventbus.Error|nil
 function Message:replay(opts)

@@ -116,7 +116,9 @@ function Count:answered(ok, value)
     p.uncounted, p.heard = false, now()
     p.budget = math.max(value.messages, p.result.there - p.result.done)
   elseif value.messages == 0 then
-    p.empty = self.taken == p.taken
+    -- Twice: what the broker has just sent may be on its way.
+    p.empty = p.dry == p.taken
+    p.dry = p.taken
   elseif now() - p.heard > STARVED then
     p:fail(Error.new("timeout", ("%d messages are ready and none comes: another consumer may be the only active one")
       :format(value.messages)))
@@ -193,9 +195,8 @@ local function give_back_all(self)
   self.sending, self.in_flight, self.flying_bytes = {}, 0, 0
   self.held, self.arrived, self.first, self.last = {}, {}, 1, 0
   table.sort(list, function(a, b) return a.seq < b.seq end)
-  for _, item in ipairs(list) do
-    if item.generation == self.generation then item.delivery:give_back() end
-  end
+  -- Of a lost channel the core drops it: the broker has it back already.
+  for _, item in ipairs(list) do item.delivery:give_back() end
 end
 
 -- Subscriptions end first: what is given back would come again.
@@ -253,9 +254,12 @@ end
 
 function Pass:count()
   if self.counting or self.ending then return end
-  if not self.uncounted and (self:enough() or self.first <= self.last or now() - self.heard < QUIET) then return end
+  if not self.uncounted then
+    if self.first <= self.last or self.in_flight > 0 then self.heard = now() end
+    if self:enough() or now() - self.heard < QUIET then return end
+  end
   local step = { name = "queue_declare", args = { queue = self.queue, passive = true, record = false } }
-  local ok, err = self.hub:ask(setmetatable({ pass = self, taken = self.taken }, Count), step)
+  local ok, err = self.hub:ask(setmetatable({ pass = self }, Count), step)
   if ok then
     self.counting = true
   elseif err.code ~= "full" then

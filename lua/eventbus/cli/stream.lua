@@ -7,11 +7,9 @@ local stream = {}
 
 local now = core.now
 local WINDOW = 1000
-local BYTES = 32 * 1024 * 1024
 local STOP_TIMEOUT = 6
 
 ---@class eventbus.cli.Stream
----@field sent integer
 ---@field fatal eventbus.Error|nil  why no more can be published
 local Stream = {}
 Stream.__index = Stream
@@ -21,7 +19,6 @@ Slot.__index = Slot
 
 function Slot:answered(ok, err)
   self.done, self.err = true, not ok and err or nil
-  self.stream.flying = self.stream.flying - self.size
 end
 
 -- What is wrong with one event; anything else is trouble for all.
@@ -33,7 +30,7 @@ local OF_ONE = { returned = true, nacked = true }
 ---@return eventbus.cli.Stream
 function stream.new(bus, options)
   return setmetatable({ hub = bus._hub, pace = pace.new(options.rate), stop = options.stop, told = options.told,
-    slots = {}, first = 1, last = 0, flying = 0, sent = 0 }, Stream)
+    slots = {}, first = 1, last = 0, calls = 0 }, Stream)
 end
 
 local function tell(self)
@@ -53,14 +50,14 @@ local function turn(self, at)
 end
 
 --- Publishes an event when there is room and it is its turn: true; false when nothing more can go, because of a signal or
--- of `fatal`; nil and an error that is this event's own fault: it was not sent.
+-- of `fatal`; nil and an error: the event cannot be sent. The core's outbox bounds the bytes under way.
 ---@param number any  told with the outcome
 ---@param what { exchange: string, routing_key: string, event: table, properties: table|nil }
 ---@return boolean|nil, eventbus.Error|nil
 function Stream:publish(number, what)
   local hub = self.hub
-  self.sent = self.sent + 1
-  if self.sent % 64 == 0 then
+  self.calls = self.calls + 1
+  if self.calls % 64 == 0 then
     hub:pump()
     tell(self)
   end
@@ -69,29 +66,24 @@ function Stream:publish(number, what)
     local at = self.pace:next(t)
     if at > t then
       turn(self, at)
-    elseif self.last - self.first + 1 >= WINDOW or (self.flying > BYTES and self.last >= self.first) then
+    elseif self.last - self.first + 1 >= WINDOW then
       turn(self)
     else
       local op, id = hub.core:publish_event(what.exchange, what.routing_key, what.event, what.properties,
         hub.config.publish_timeout)
       if op then
-        local slot = setmetatable({ stream = self, number = number, id = id, size = what.size or 0 }, Slot)
-        self.flying = self.flying + slot.size
+        local slot = setmetatable({ number = number, id = id }, Slot)
         self.last = self.last + 1
         self.slots[self.last] = slot
         hub:expect(op, slot)
         self.pace:step()
         return true
       end
-      if id.code ~= "full" then
-        self.sent = self.sent - 1
-        return nil, id
-      end
+      if id.code ~= "full" then return nil, id end
       if not hub:turn(now() + hub.config.publish_timeout) then self.fatal = id end
       tell(self)
     end
   end
-  self.sent = self.sent - 1
   return false
 end
 
