@@ -139,7 +139,7 @@ describe("eventbus dlq", function()
     assert.are.same({ mine = "kept", tenant_id = "odd", ["x-eventbus-replays"] = 1 }, first.headers)
   end)
 
-  it("replay takes what is selected; the others stay in their order", function()
+  it("replay takes what is selected, and the others stay in their order", function()
     fill(bus, 1, 20)
     local r = dlq("replay", DLQ, "--where", 'tenant == "even" and data.n > 4', "--type", "order.*", "--limit", "3")
     assert.matches("3 of 20 replayed, 17 stay", r.out, 1, true)

@@ -57,7 +57,8 @@ describe("eventbus publish", function()
     assert.are.equal(1, #got)
     local event = got[1].event
     assert.are.equal(r.out, event.id .. "\n")
-    assert.matches('"data":{"chat":-1001234567890123,"total":1000.0}', got[1].body, 1, true)
+    assert.matches('"chat":-1001234567890123[,}]', got[1].body)
+    assert.matches('"total":1000%.0[,}]', got[1].body)
     assert.are.same({ "tenant_abc", "req_1", "shell", "1.0" },
       { event.tenant_id, event.correlation_id, event.source, event.metadata.version })
     assert.are.same({ a = "b=c", tenant_id = "tenant_abc" }, got[1].headers)
