@@ -7,6 +7,9 @@ local http = require "eventbus.http"
 
 local management = {}
 
+-- A list of all queues of a large virtual host, with their samples.
+local MAX_BODY = 128 * 1024 * 1024
+
 ---@class eventbus.Management
 ---@field vhost string    of the AMQP URL, for the calls that want one
 ---@field display string  its address, without the password
@@ -61,7 +64,7 @@ local CODE = { [401] = "refused", [403] = "refused", [404] = "not_found", [400] 
 ---@return any result, eventbus.Error|nil  true when there is no content
 function Management:request(method, path, body)
   local answer, problem = http.request(method, self._base .. "/api" .. path, body,
-    { timeout = self._timeout, headers = { authorization = self._authorization } })
+    { timeout = self._timeout, max_body = MAX_BODY, headers = { authorization = self._authorization } })
   if not answer then
     return nil, Error.new("connection", "no answer from the management API at " .. self.display .. ": " .. problem)
   end
