@@ -56,6 +56,8 @@ describe("docs/delivery.md", function()
     local count = 0
     for spec, names in read("docs/delivery.md"):gmatch("\n|[^|\n]*| `([%l_]+_spec)`: ([^\n]*) |") do
       local source = read("spec/" .. spec .. ".lua")
+      -- What every loop is promised stands apart.
+      if spec == "loops_spec" then source = read("spec/support/loop_suite.lua"):gsub("\ntest%(", "\nit(") end
       for name in names:gmatch("[^;]+") do
         name = name:match("^%s*(.-)%s*$")
         assert.is_truthy(source:find('it("' .. name, 1, true), spec .. ": " .. name)

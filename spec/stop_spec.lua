@@ -226,6 +226,49 @@ describe("a program", function()
     own:stop()
   end)
 
+  it("ends in order with several handlers under way: each ends, none begins", function()
+    local q = queue()
+    publish(q, 6)
+    local p = child(q, [[
+      print("begin", event.data.n)
+      local began = eventbus.core.now()
+      while eventbus.core.now() - began < 0.5 do coroutine.yield() end
+      print("done", event.data.n)]], nil, "concurrency = 3")
+    says(p, "begin\t3")
+    p:signal "TERM"
+    assert.are.equal(0, p:wait(15))
+    local output = p:output()
+    for n = 1, 3 do assert.is_truthy(output:find("done\t" .. n, 1, true), output) end
+    assert.is_truthy(output:find("ended\ttrue\tsignal", 1, true), output)
+    assert.is_falsy(output:find("begin\t4", 1, true), output)
+    settled(q, 3)
+  end)
+
+  it("stops now on a second signal with several handlers under way: each is told, and all events go back", function()
+    local own = broker.new()
+    local other = eventbus.assert(eventbus.connect { url = own.url, log = quiet })
+    eventbus.assert(other:declare { queues = { stuck = {} } })
+    for n = 1, 4 do eventbus.assert(other:publish("", "stuck", { n = n })) end
+    own:alarm(true)
+    local p = child("stuck", [[
+      print("begin", event.data.n)
+      if event.data.n == 4 then while true do coroutine.yield() end end
+      local id, err = ctx:publish("", "elsewhere", {})
+      print("waited", event.data.n, id, err and err.code)
+      return nil, err]], nil, "retry = false, concurrency = 4", own.url)
+    for n = 1, 4 do says(p, "begin\t" .. n) end
+    p:signal "TERM"
+    assert.is_nil(p:wait(0.5))
+    p:signal "TERM"
+    assert.are.equal(0, p:wait(20))
+    local output = p:output()
+    for n = 1, 3 do assert.is_truthy(output:find(("waited\t%d\tnil\tclosed"):format(n), 1, true), output) end
+    assert.is_truthy(output:find("1 handlers did not end in time", 1, true), output)
+    assert.are.equal(4, own:queue("/", "stuck").messages_ready)
+    other:close(0)
+    own:stop()
+  end)
+
   it("whose handler calls os.exit loses nothing: the event is delivered again", function()
     local q = queue()
     publish(q, 3)

@@ -56,6 +56,8 @@ Bus._send = sender.send
 ---@param opts? eventbus.PublishOptions
 ---@return string|nil id, eventbus.Error|nil err
 function Bus:publish(exchange, event_type, data, opts)
+  local hub = self._hub
+  if hub.telling or hub.loop.never_blocks then hub:check_may_wait() end
   local made, err = self:_send(exchange, event_type, data, opts, "bus:publish", 3)
   if not made then return nil, err end
   return made:wait()

@@ -4,6 +4,7 @@ local Error = require "eventbus.error"
 local bus = require "eventbus.bus"
 local core = require "eventbus.core"
 local outcome = require "eventbus.outcome"
+local protect = require "eventbus.protect"
 
 local eventbus = {
   _VERSION = "eventbus " .. core.version,
@@ -16,6 +17,7 @@ local eventbus = {
   json = require "eventbus.json",
   envelope = require "eventbus.envelope",
   core = core,
+  running = protect.running,
 }
 
 --- Connects to the broker: a bus, or nil, err. Options beat environment variables beat defaults.

@@ -200,8 +200,9 @@ function runner.run(hub, opts, level)
   if next(hub.consumers) == nil then
     hub.log("warning", "bus:run: nothing is subscribed (it ends all subscriptions when it ends: subscribe before each)")
   end
-  if hub.loop.main_turns or hub.parking:may_suspend() then return run(hub, given) end
-  return run_in_loop(hub, given, level)
+  local inside = hub.loop.main_turns or hub.parking:may_suspend()
+  local ok, why = (inside and run or run_in_loop)(hub, given, level)
+  return ok, why
 end
 
 local function handle_some(hub, deadline, at_once, most)

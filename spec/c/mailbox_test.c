@@ -258,7 +258,28 @@ TEST(two_pushers_lose_nothing_and_leave_no_ring_behind) {
   eb_inbox_fini(&i);
 }
 
+TEST(an_alarm_wakes_a_sleeper_that_would_sleep_longer) {
+  eb_outbox o;
+  CHECK(eb_outbox_init(&o));
+  CHECK(eb_outbox_alarm(&o, 100) == EB_NEVER);
+  eb_outbox_set_alarm(&o, 200);
+  CHECK(!eb_outbox_sleep(&o, EB_ASLEEP));  /* set meanwhile: it looks again */
+  eb_ms close_deadline;
+  bool abandoned = false;
+  CHECK(!eb_outbox_stopping(&o, &close_deadline, &abandoned));
+  CHECK(eb_outbox_alarm(&o, 100) == 200);  /* not due: it stays */
+  CHECK(eb_outbox_sleep(&o, EB_ASLEEP));
+  eb_outbox_set_alarm(&o, 300);            /* later: it wakes early enough */
+  CHECK(!readable(&o.wake, 0));
+  eb_outbox_set_alarm(&o, 150);
+  CHECK(readable(&o.wake, 0));
+  CHECK(eb_outbox_alarm(&o, 150) == 150);
+  CHECK(eb_outbox_alarm(&o, 150) == EB_NEVER);  /* it rings once */
+  eb_outbox_fini(&o);
+}
+
 int main (void) {
+  RUN(an_alarm_wakes_a_sleeper_that_would_sleep_longer);
   RUN(only_the_depth_of_sleep_decides_who_rings);
   RUN(a_stop_during_a_turn_is_not_slept_over);
   RUN(a_busy_outbox_loses_nothing_and_does_not_spin);

@@ -1,0 +1,147 @@
+--- Event loops: the same promises in each, by spec/support/loop_suite.lua in a process for each host. The hosts' libraries
+-- come from Debian (tools/deps); the adapter of docs/loops.md is one of the hosts.
+
+local eventbus = require "eventbus"
+local broker = require "spec.support.broker"
+local loop_suite = require "spec.support.loop_suite"
+local loops = require "eventbus.loops"
+local program = require "spec.support.program"
+local wait_until = require("spec.support.wait").wait_until
+
+local HOSTS = { "blocking", "cqueues", "luv", "copas", "own", "background" }
+
+local url
+local programs = {}
+
+setup(function()
+  url = broker.shared():new_vhost()
+  -- All at once: they wait more than they work.
+  for _, host in ipairs(HOSTS) do
+    programs[host] = program.start("loop", { program.lua(), "spec/support/loop_suite.lua", host }, { RABBITMQ_URL = url })
+  end
+end)
+teardown(function()
+  for _, p in pairs(programs) do p:stop() end
+end)
+
+for _, host in ipairs(HOSTS) do
+  describe("in the loop " .. host, function()
+
+    for _, test in ipairs(loop_suite.list) do
+      if not (host == "blocking" and test.needs) then
+        it(test.name, function()
+          local line = wait_until(function()
+            local p = programs[host]
+            local ended = p:ended()  -- before its output is read, so that none is missed
+            local output = p:output()
+            for each in output:gmatch("([^\n]*)\n") do
+              local name = each:match("^ok (.*)$") or each:match("^not ok ([^:]*:?.*)$")
+              if name and name:sub(1, #test.name) == test.name then return each end
+            end
+            return ended and "it ended: " .. output:sub(-2000)
+          end, 60, "it has run in " .. host)
+          assert.are.equal("ok " .. test.name, line)
+        end)
+      end
+    end
+
+    it("ends, with nothing left in its loop", function()
+      local p = programs[host]
+      assert.are.equal(0, p:wait(20), p:output())
+      assert.is_truthy(p:output():find("\nend\n", 1, true), p:output())
+    end)
+  end)
+end
+
+-- What a program of its own says, and its exit code.
+local function run(text)
+  local p = program.start("loop", { program.lua(), "-e", 'local eventbus = require "eventbus"\n' .. text },
+    { RABBITMQ_URL = url })
+  local code = p:wait(20)
+  return p:output(), code
+end
+
+describe("bus:run outside of its loop", function()
+  for _, host in ipairs { "cqueues", "luv", "copas" } do
+    it("runs " .. host .. " until it has ended", function()
+      local output, code = run(([[
+        local host = require("spec.support.loop_hosts").%s()
+        local bus = eventbus.assert(eventbus.connect { loop = "%s", log = false })
+        eventbus.assert(bus:declare { queues = { outside = {} } })
+        for i = 1, 3 do eventbus.assert(bus:publish("", "outside", { n = i })) end
+        local sum = 0
+        eventbus.assert(bus:subscribe("outside", function(event)
+          host.sleep(0.01)
+          sum = sum + event.data.n
+          if sum == 6 then bus:stop() end
+        end, { concurrency = 3 }))
+        print("ran", bus:run())
+        print("sum", sum, bus:close())]]):format(host, host))
+      assert.are.equal(0, code, output)
+      assert.is_truthy(output:find("ran\ttrue\tstopped\nsum\t6\ttrue", 1, true), output)
+    end)
+  end
+
+  it("raises when the adapter cannot run its loop", function()
+    local adapter = require("spec.support.loop_hosts").own().loop
+    local bus = eventbus.assert(eventbus.connect { url = url, loop = adapter, log = false })
+    local ok, raised = pcall(function() bus:run() end)
+    assert.is_false(ok)
+    assert.is_truthy(raised:find("loops_spec.lua:%d+: bus:run: call it in a coroutine of the loop"), raised)
+    assert.is_true(bus:close())
+  end)
+end)
+
+describe("the option loop", function()
+  it("is found out in a coroutine of cqueues, and is blocking elsewhere", function()
+    local cqueues = require "cqueues"
+    require "luv"
+    assert.are.equal("blocking", loops.choose().name)
+    local found, nested
+    local controller = cqueues.new()
+    controller:wrap(function()
+      found = loops.choose().name
+      -- A coroutine of the user's own: what it yields would not come to cqueues.
+      coroutine.wrap(function() nested = loops.choose().name end)()
+    end)
+    assert(controller:loop())
+    assert.are.equal("cqueues", found)
+    assert.are.equal("blocking", nested)
+  end)
+
+  it("must be a known name or an adapter", function()
+    local ok, raised = pcall(eventbus.connect, { url = url, loop = "cqeues" })
+    assert.is_false(ok)
+    assert.is_truthy(raised:find('did you mean "cqueues"', 1, true), raised)
+    ok, raised = pcall(eventbus.connect, { url = url, loop = { wait = print } })
+    assert.is_false(ok)
+    assert.is_truthy(raised:find("a table with a function new", 1, true), raised)
+    ok, raised = pcall(eventbus.connect, { url = url, loop = { new = function() return { wait = print } end } })
+    assert.is_false(ok)
+    assert.is_truthy(raised:find('has no method "suspend"', 1, true), raised)
+  end)
+end)
+
+describe("an adapter that never blocks", function()
+  it("makes a wait outside of a coroutine a mistake, and a full outbox an answer at once", function()
+    local adapter = require("spec.support.loop_hosts").background().loop
+    local bus = eventbus.assert(eventbus.connect { url = "amqp://127.0.0.1:1", lazy = true, loop = adapter, outbox = 2,
+      log = false })
+    for _, call in ipairs {
+      function() bus:publish("", "x", {}) end,
+      function() bus:declare { queues = { x = {} } } end,
+      function() bus:close() end,
+    } do
+      local ok, raised = pcall(call)
+      assert.is_false(ok)
+      assert.is_truthy(raised:find("this call would wait", 1, true), raised)
+    end
+    assert.are.equal(0, bus:stats().core.under_way)
+    eventbus.assert(bus:publish_async("", "x", {}))
+    eventbus.assert(bus:publish_async("", "x", {}))
+    local ticket, err = bus:publish_async("", "x", {})
+    assert.is_nil(ticket)
+    assert.are.equal("full", err.code)
+    bus._hub.core:close(0)
+  end)
+end)
