@@ -20,6 +20,8 @@ LUA_NAME := $(if $(filter jit,$(LUA)),luajit,lua$(LUA))
 LUA_ABI := $(if $(filter jit,$(LUA)),5.1,$(LUA))
 digits := $(subst .,,$(LUA))
 
+VERSION := $(shell sed -n 's/^.define EB_VERSION "\(.*\)"$$/\1/p' src/eb_version.h)
+
 # release, or one of asan, tsan, werror, fuzz: each has its own objects.
 FLAVOUR = release
 BUILD = build
@@ -119,11 +121,14 @@ build: $(MODULE)
 deps:
 	@$(DEPS) build demo test
 
-.PHONY: deps-demo deps-lint
+.PHONY: deps-demo deps-lint deps-rock
 deps-demo:
 	@$(DEPS) build demo
 deps-lint:
 	@$(DEPS) build lint || echo "lint goes on without"
+
+deps-rock:
+	@$(DEPS) rock
 
 ## demo       the whole platform on a private RabbitMQ, in under a minute
 .PHONY: demo
@@ -223,6 +228,28 @@ install: build
 uninstall: build
 	@$(SHARE)
 	@$(INSTALL) remove
+
+## rockspec   the released rockspec, made from that of the checkout
+.PHONY: rockspec
+rockspec:
+	@tools/rockspec >rockspec/eventbus-$(VERSION)-1.rockspec
+
+## dist       the source archive of a release: build/rock/eventbus-VERSION.tar.gz
+.PHONY: dist
+dist: $(BUILD)/rock
+	@tools/dist $(BUILD)/rock/eventbus-$(VERSION).tar.gz
+
+## rock       build/rock: the source rock, rockspec and archive in one, and a manifest: luarocks install --server=build/rock
+.PHONY: rock
+rock: deps-rock dist
+	@cp rockspec/eventbus-$(VERSION)-1.rockspec $(BUILD)/rock
+	@cd $(BUILD)/rock && rm -f *.rock && zip -qX eventbus-$(VERSION)-1.src.rock \
+		eventbus-$(VERSION)-1.rockspec eventbus-$(VERSION).tar.gz
+	@luarocks-admin make-manifest $(BUILD)/rock >/dev/null
+	@echo $(BUILD)/rock/eventbus-$(VERSION)-1.src.rock
+
+$(BUILD)/rock:
+	@mkdir -p $@
 
 ## clean      remove build/
 .PHONY: clean
