@@ -281,10 +281,11 @@ function Hub:signals()
   return count
 end
 
---- Whether no other event is to be begun: the run is to end.
+--- Whether no other event is to be begun: the run is to end, or this is a child of the process whose events they are.
 ---@return boolean
 function Hub:halting()
-  return self.stopping or self.stop_now or (self.trapping and core.trapped() ~= nil) or false
+  return self.stopping or self.stop_now or (self.trapping and core.trapped() ~= nil)
+    or core.generation() ~= self.generation
 end
 
 --- Makes `bus:run` end.

@@ -1,5 +1,6 @@
 --- forking: a program that makes a bus, forks, and says what each of the two processes met with, a line each.
---- Run by the fork spec: forking.lua URL calls|handler ENDING, which is how the child ends: close, forget, os.exit, error
+--- Run by the fork spec: forking.lua URL calls ENDING, which is how the child ends: close, forget, os.exit, error;
+--- or: forking.lua URL handler CONCURRENCY.
 
 local eventbus = require "eventbus"
 local posix = require "spec.fork"
@@ -90,7 +91,7 @@ local function handler()
       end
     end
     if #handled == 5 then bus:stop() end
-  end, { prefetch = 5 }))
+  end, { prefetch = 5, concurrency = tonumber(ending) }))
   local ended, why = bus:run { timeout = 30 }
   print(("%s run %s"):format(who, ended and why or why.code))
   print(("%s handled %s"):format(who, table.concat(handled, ",")))
