@@ -400,7 +400,7 @@ describe("a channel that the broker closes", function()
     end, { retry = false, dead_letter = nowhere }))
     publish(q, "x")
     for n = 1, 2 do
-      pump(function() return calls == n end, "it has failed")
+      pump(function() return calls >= n end, "it has failed")
       local tick = 0
       pump(function()
         if core.now() - tick > 0.5 then
@@ -411,7 +411,7 @@ describe("a channel that the broker closes", function()
       end, "its ack is overdue")
       pump(function() return sub:stats().state == "active" end, "it is subscribed again")
     end
-    pump(function() return calls == 3 and sub:stats().pending == 1 end, "only the last copy is on its way", 20)
+    pump(function() return calls >= 3 and sub:stats().pending == 1 end, "only the last copy is on its way", 20)
     assert.are.equal(1, bus:stats().handovers)
     shared:declare_queue(vhost, nowhere.routing_key)
     pump(function() return sub:stats().dead_lettered == 1 end, "it is dead-lettered", 20)

@@ -196,7 +196,7 @@ describe("retries and dead letters", function()
       if event.data.n % 3 == 0 or (event.data.n % 3 == 1 and ctx.attempt == 1) then error("as planned") end
       handled[event.id] = true
     end, { prefetch = 20, retry = { count = 1, delay = "100ms" } }))
-    local deadline = core.now() + 60
+    local deadline = core.now() + 180
     local function rest()
       local total = 0
       for _, name in ipairs { "cut", "cut.retry.100" } do total = total + shared:queue(own_vhost, name).messages end

@@ -72,8 +72,12 @@ function failure.frames(traceback)
   local frames = {}
   for line in traceback:gmatch("[^\n]+") do
     local frame = line:match("^%s+(.+)$")
-    -- Our own call of the handler ends what is the user's.
+    -- Our own call of the handler ends what is the user's. LuaJIT names xpcall as its caller does.
     if frame and frame:find("[C]: in function 'xpcall'", 1, true) then break end
+    if frame and #frames > 0 and frame:find("eventbus/consumer%.lua:%d+: in function 'handle'") then
+      if frames[#frames]:find("^%[C%]: ") then frames[#frames] = nil end
+      break
+    end
     if frame and not frame:find("[C]: in function 'error'", 1, true) and not frame:find("(tail call", 1, true) then
       frames[#frames + 1] = frame
       if #frames == FRAMES then break end
