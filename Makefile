@@ -28,6 +28,7 @@ BUILD = build
 ENGINE_DIR = $(BUILD)/engine/$(FLAVOUR)
 BINDING_DIR = $(BUILD)/$(LUA_NAME)/$(FLAVOUR)
 MODULE = $(BUILD)/$(LUA_NAME)/eventbus/core.so
+ARCHIVE = $(BUILD)/$(LUA_NAME)/libeventbus.a
 CTEST_DIR = $(BUILD)/spec/$(FLAVOUR)
 SIM_DIR = $(BUILD)/sim/$(FLAVOUR)
 SIMULATE = $(SIM_DIR)/simulate
@@ -63,6 +64,8 @@ RELOCATED =
 INSTALL = DESTDIR='$(DESTDIR)' LUADIR='$(LUADIR)' LIBDIR='$(LIBDIR)' BINDIR='$(BINDIR)' DATADIR='$(DATADIR)' \
 	MODULE='$(MODULE)' INTERPRETER='$(INTERPRETER)' RELOCATED='$(RELOCATED)' tools/install
 PKG_CONFIG ?= pkg-config
+LD ?= ld
+OBJCOPY ?= objcopy
 
 # Asked for on first use, not while reading this file: `make test` on a new machine installs pkg-config before that.
 once = $(eval $(1) := $(2))$($(1))
@@ -74,6 +77,7 @@ LUA_CFLAGS = $(call once,LUA_CFLAGS,$(or $(if $(LUA_PC),$(call pkg_flags,--cflag
 else
 LUA_CFLAGS = -I'$(LUA_INCDIR)'
 endif
+LUA_LIBS = $(call once,LUA_LIBS,$(or $(if $(LUA_PC),$(call pkg_flags,--libs,$(LUA_PC))),-l$(LUA_NAME)) -lm -ldl)
 LIB_CFLAGS = $(call once,LIB_CFLAGS,$(foreach d,$(RABBITMQ_INCDIR) $(OPENSSL_INCDIR),-I$(d)) \
 	$(call pkg_flags,--cflags,librabbitmq,) $(call pkg_flags,--cflags,openssl,))
 LIB_LIBS = $(call once,LIB_LIBS,$(foreach d,$(RABBITMQ_LIBDIR) $(OPENSSL_LIBDIR),-L$(d)) \
@@ -229,6 +233,16 @@ uninstall: build
 	@$(SHARE)
 	@$(INSTALL) remove
 
+## static     build/luaX/libeventbus.a, whose one symbol is luaopen_eventbus_core, for hosts that link it in
+.PHONY: static
+static: $(ARCHIVE)
+	@:
+
+## embed      examples/embed: a C program with Lua and the bus inside
+.PHONY: embed
+embed: $(BUILD)/$(LUA_NAME)/embed
+	@:
+
 ## rockspec   the released rockspec, made from that of the checkout
 .PHONY: rockspec
 rockspec:
@@ -292,6 +306,18 @@ $(BUILD)/interop: $(wildcard spec/go/*.go)
 $(MODULE): $(ENGINE_OBJECTS) $(BINDING_OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(MODULE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
+
+# One object, so that what the engine's files share among themselves can be hidden from the host.
+$(ARCHIVE): $(ENGINE_OBJECTS) $(BINDING_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,AR)$(LD) -r -o $(@:.a=.o) $^
+ifeq ($(shell uname -s),Linux)
+	@$(OBJCOPY) --keep-global-symbol=luaopen_eventbus_core $(@:.a=.o)
+endif
+	@rm -f $@ && $(AR) rcs $@ $(@:.a=.o) && rm -f $(@:.a=.o)
+
+$(BUILD)/$(LUA_NAME)/embed: examples/embed/host.c $(ARCHIVE)
+	$(call say,LD)$(CC) $(LUA_CFLAGS) $(WARNINGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(LIB_LIBS)
 
 $(ENGINE_DIR)/%.o: src/%.c | $(BUILD)/$(LUA_NAME)/headers
 	@mkdir -p $(@D)
