@@ -15,6 +15,7 @@ local MAX_BODY = 16 * 1024 * 1024
 ---@field headers table<string, string>|nil
 ---@field timeout number|nil       seconds for the whole request, 10 unless told
 ---@field content_type string|nil  the body is a text of this type, not a value to be encoded as JSON
+---@field cafile string|nil        trusted certificates (PEM) instead of the system's
 ---@field max_body number|nil      bytes of an answer, 16 MiB unless told; a larger one is an error
 
 ---@class eventbus.http.Answer
@@ -78,7 +79,7 @@ function http.request(method, url, body, options)
   local request = {
     method = method, headers = headers, source = ltn12.source.string(text), redirect = false,
     sink = bounded_sink(chunks, options.max_body or MAX_BODY),
-    create = function() return stream.new(options.timeout or TIMEOUT, secure) end,
+    create = function() return stream.new(options.timeout or TIMEOUT, secure, options.cafile) end,
   }
   -- LuaSocket is told of no https, but takes any socket: the scheme is ours to translate, the port with it.
   request.url = secure and url:gsub("^https:", "http:", 1) or url

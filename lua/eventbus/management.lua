@@ -33,7 +33,7 @@ end
 -- under TLS. User and password in `url` count before those of the parts.
 ---@param url string|nil  "http://user:password@host:15672"
 ---@param parts table
----@param options? { timeout: number }
+---@param options? { timeout: number, cafile: string }  cafile: trusted certificates, for https
 ---@return eventbus.Management|nil, string|nil
 function management.new(url, parts, options)
   local host = parts.hosts[1].name
@@ -50,6 +50,7 @@ function management.new(url, parts, options)
   local base = ("%s://%s"):format(scheme, (place or rest):gsub("/+$", ""))
   return setmetatable({
     vhost = parts.vhost, display = base, user = user, _base = base, _timeout = options and options.timeout or 10,
+    _cafile = options and options.cafile,
     _authorization = "Basic " .. base64(user .. ":" .. password),
   }, Management)
 end
@@ -64,7 +65,8 @@ local CODE = { [401] = "refused", [403] = "refused", [404] = "not_found", [400] 
 ---@return any result, eventbus.Error|nil  true when there is no content
 function Management:request(method, path, body)
   local answer, problem = http.request(method, self._base .. "/api" .. path, body,
-    { timeout = self._timeout, max_body = MAX_BODY, headers = { authorization = self._authorization } })
+    { timeout = self._timeout, max_body = MAX_BODY, cafile = self._cafile,
+      headers = { authorization = self._authorization } })
   if not answer then
     return nil, Error.new("connection", "no answer from the management API at " .. self.display .. ": " .. problem)
   end

@@ -68,9 +68,10 @@ Stream.__index = Stream
 --- A stream that is to end within `seconds` from now. With `secure` it speaks TLS as soon as it is connected.
 ---@param seconds number
 ---@param secure? boolean
+---@param cafile? string  trusted certificates (PEM) instead of the system's
 ---@return eventbus.Stream
-function stream.new(seconds, secure)
-  return setmetatable({ _deadline = now() + seconds, _tls_first = secure or false }, Stream)
+function stream.new(seconds, secure, cafile)
+  return setmetatable({ _deadline = now() + seconds, _tls_first = secure or false, _cafile = cafile }, Stream)
 end
 
 -- LuaSec says which way it waits; for us it is the deadline either way.
@@ -128,7 +129,7 @@ end
 ---@return 1|nil, string|nil
 function Stream:secure(host)
   local ssl = stream.need("ssl", "lua-sec")
-  local file = ca_file()
+  local file = self._cafile or ca_file()
   if not file then return nil, "TLS: no file of trusted certificates found; set SSL_CERT_FILE" end
   local wrapped, err = ssl.wrap(self._socket, { mode = "client", protocol = "any", verify = "peer", cafile = file,
     options = { "all", "no_sslv2", "no_sslv3", "no_tlsv1", "no_tlsv1_1" } })

@@ -106,7 +106,9 @@ function connection.management(args)
   local parts = connection.parts(args)
   local env = os.getenv("RABBITMQ_MANAGEMENT_URL")
   local url = args.management or (env and env ~= "" and env) or nil
-  local api, err = require("eventbus.management").new(url, parts, { timeout = args.timeout or 10 })
+  -- The CA of the URL is that of its host.
+  local cafile = args.cacert or (not url and parts.cacertfile) or nil
+  local api, err = require("eventbus.management").new(url, parts, { timeout = args.timeout or 10, cafile = cafile })
   if not api then exit.misuse(err) end
   return api
 end

@@ -218,7 +218,7 @@ local function unnamed_exchange(report, topology, exchange, bindings, whole)
   end
 end
 
-local function compare_bindings(report, topology, state, bindings, whole)
+local function compare_bindings(report, topology, state, bindings)
   local there, named = {}, {}
   for _, b in ipairs(bindings) do there[diff.binding_id(b)] = true end
   for _, b in ipairs(topology.bindings) do
@@ -229,14 +229,11 @@ local function compare_bindings(report, topology, state, bindings, whole)
     end
     named[id] = true
   end
+  -- Those towards what the topology does not name belong to that, and go with it.
   for _, b in ipairs(bindings) do
     local entities = b.kind == "queue" and topology.queues or topology.exchanges
     local to = entities[b.destination]
-    local belongs = to and not to.passive
-    local known = state[b.kind .. "_named"][b.destination]
-    local comes_and_goes = not to and b.kind == "queue" and known and is_temporary(known)
-    if b.source ~= "" and not named[diff.binding_id(b)]
-      and (belongs or (whole and not comes_and_goes and not owner_of(b.destination))) then
+    if b.source ~= "" and to and not to.passive and not named[diff.binding_id(b)] then
       report { action = "stale", entity = "binding", name = diff.binding_name(b), binding = b }
     end
   end
@@ -285,7 +282,7 @@ function diff.compare(topology, broker, options)
     compare_queue(report, ours.queues[name], have, broker.default_queue_type or "classic")
     if have then note_policy(report, ours.queues[name], have) end
   end
-  compare_bindings(report, ours, state, bindings, whole)
+  compare_bindings(report, ours, state, bindings)
   for _, exchange in ipairs(broker.exchanges) do unnamed_exchange(report, ours, exchange, bindings, whole) end
   for _, queue in ipairs(broker.queues) do unnamed_queue(report, ours, state, queue, bindings, whole) end
 
