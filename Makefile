@@ -125,7 +125,7 @@ build: $(MODULE)
 deps:
 	@$(DEPS) build demo test
 
-.PHONY: deps-demo deps-lint deps-rock
+.PHONY: deps-demo deps-lint deps-rock deps-deb
 deps-demo:
 	@$(DEPS) build demo
 deps-lint:
@@ -133,6 +133,8 @@ deps-lint:
 
 deps-rock:
 	@$(DEPS) rock
+deps-deb:
+	@$(DEPS) deb
 
 ## demo       the whole platform on a private RabbitMQ, in under a minute
 .PHONY: demo
@@ -144,7 +146,28 @@ demo: deps-demo
 .PHONY: test
 test: deps
 	@$(MAKE) --no-print-directory build fork-module ctests interop bench LUA=$(LUA)
-	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted $(or $(SPEC),spec) $(BUSTED)
+	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
+		$(or $(SPEC),spec --exclude-tags=packages) $(BUSTED)
+
+# Their length, or what they test, has little to do with which Lua it is.
+ONCE = broker demo examples faults interop rock deb $(patsubst spec/%_spec.lua,%,$(wildcard spec/cli_*_spec.lua))
+## test-lua   what depends on the Lua: all specs but the long rounds, and no C unit tests; LUA=...
+.PHONY: test-lua
+test-lua:
+	@$(MAKE) --no-print-directory test LUA=$(LUA) \
+		SPEC="$(filter-out $(ONCE:%=spec/%_spec.lua),$(sort $(wildcard spec/*_spec.lua)))"
+
+## test-all   make test on each Lua in turn, the C unit tests once
+.PHONY: test-all
+test-all:
+	@tools/test-all
+
+## test-packages  the rock, on each Lua, and the Debian packages: built, unpacked and tried
+.PHONY: test-packages
+test-packages: deps deps-rock deps-deb
+	@for lua in 5.1 5.2 5.3 5.4 jit; do tools/deps --lua $$lua build || exit 1; done
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/run-tests --lua $(LUA) --busted spec/rock_spec.lua spec/deb_spec.lua $(BUSTED)
 
 ## ctest      the C unit tests only
 .PHONY: ctest
@@ -261,6 +284,16 @@ rock: deps-rock dist
 		eventbus-$(VERSION)-1.rockspec eventbus-$(VERSION).tar.gz
 	@luarocks-admin make-manifest $(BUILD)/rock >/dev/null
 	@echo $(BUILD)/rock/eventbus-$(VERSION)-1.src.rock
+
+## deb        the Debian packages, in build/deb
+.PHONY: deb
+deb: deps-deb dist
+	@rm -rf $(BUILD)/deb && mkdir -p $(BUILD)/deb
+	@tar -xzf $(BUILD)/rock/eventbus-$(VERSION).tar.gz -C $(BUILD)/deb
+	@cd $(BUILD)/deb/eventbus-$(VERSION) && env -u MAKEFLAGS -u MAKELEVEL dpkg-buildpackage -us -uc -b >../build.log 2>&1 || \
+		{ tail -n 40 ../build.log; exit 1; }
+	@rm -rf $(BUILD)/deb/eventbus-$(VERSION)
+	@ls $(BUILD)/deb/*.deb
 
 $(BUILD)/rock:
 	@mkdir -p $@
