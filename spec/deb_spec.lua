@@ -50,8 +50,10 @@ describe("the Debian packages #packages", function()
     assert.are.same({ code = 0, output = "eventbus " .. version .. "\n" }, { code = r.code, output = r.output })
     assert.are.equal("#!/usr/bin/lua5.4", output_of(("head -n 1 %s/usr/bin/eventbus"):format(tree)))
     local list = installed.must { "dpkg-deb", "-c", package "eventbus" }
-    for _, path in ipairs { "bin/eventbus-broker", "share/man/man1/eventbus.1.gz", "share/bash-completion/completions/eventbus",
-      "share/zsh/vendor-completions/_eventbus", "share/fish/vendor_completions.d/eventbus.fish" } do
+    local paths = { "bin/eventbus-broker", "share/man/man1/eventbus.1.gz",
+      "share/bash-completion/completions/eventbus", "share/zsh/vendor-completions/_eventbus",
+      "share/fish/vendor_completions.d/eventbus.fish" }
+    for _, path in ipairs(paths) do
       assert.is_truthy(list:find("./usr/" .. path .. "\n", 1, true), path)
     end
   end)

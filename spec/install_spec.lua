@@ -58,8 +58,12 @@ describe("make install", function()
   end)
 
   it("gives the command's man page, and shells what they need to complete it", function()
-    for path, word in pairs { ["man/man1/eventbus.1"] = ".TH", ["bash-completion/completions/eventbus"] = "complete -F", ["zsh/site-functions/_eventbus"] =
-      "#compdef eventbus", ["fish/vendor_completions.d/eventbus.fish"] = "complete -c eventbus" } do
+    local FILES = {
+      ["man/man1/eventbus.1"] = ".TH", ["bash-completion/completions/eventbus"] = "complete -F",
+      ["zsh/site-functions/_eventbus"] = "#compdef eventbus",
+      ["fish/vendor_completions.d/eventbus.fish"] = "complete -c eventbus",
+    }
+    for path, word in pairs(FILES) do
       assert.is_truthy(read(prefix .. "/share/" .. path):find(word, 1, true), path)
     end
   end)

@@ -37,7 +37,8 @@ describe("the rock #packages", function()
     -- As a user has it on the PATH, with no LUA_PATH: LuaRocks' wrapper finds the modules.
     local r = run({ tree .. "/bin/eventbus", "--version" }, environment)
     assert.are.same({ code = 0, output = "eventbus " .. version .. "\n" }, { code = r.code, output = r.output })
-    r = run({ tree .. "/bin/eventbus", "publish", "orders", "order.created", '{"order_id":"o2"}', "--url", url }, environment)
+    r = run({ tree .. "/bin/eventbus", "publish", "--url", url, "orders", "order.created", '{"order_id":"o2"}' },
+      environment)
     assert.are.equal(0, r.code, r.output)
     assert.are.equal(0, run({ tree .. "/bin/eventbus-broker", "--help" }).code)
   end
@@ -82,13 +83,14 @@ describe("the rock #packages", function()
       must { "tar", "-xzf", ("%s/eventbus-%s.tar.gz"):format(server, version), "-C", source, "--strip-components=1" }
     end)
 
-    for abi, interpreters in pairs { ["5.1"] = { "lua5.1", "luajit" }, ["5.2"] = { "lua5.2" }, ["5.3"] = { "lua5.3" } } do
+    local INTERPRETERS = { ["5.1"] = { "lua5.1", "luajit" }, ["5.2"] = { "lua5.2" }, ["5.3"] = { "lua5.3" } }
+    for abi, interpreters in pairs(INTERPRETERS) do
       it("works on " .. table.concat(interpreters, " and "), function()
         local made, tree, packed = program.folder(), program.folder(), program.folder()
-        must({ "sh", "-c", ("cd %s && luarocks --lua-version=%s --tree=%s make rockspec/%s.rockspec"):format(source, abi, made,
-          name) }, environment, 400)
-        must({ "sh", "-c", ("cd %s && luarocks --lua-version=%s --tree=%s pack eventbus && luarocks-admin make-manifest ."):format(
-          packed, abi, made) }, environment)
+        local rocks = ("luarocks --lua-version=%s --tree=%s"):format(abi, made)
+        must({ "sh", "-c", ("cd %s && %s make rockspec/%s.rockspec"):format(source, rocks, name) }, environment, 400)
+        must({ "sh", "-c", ("cd %s && %s pack eventbus && luarocks-admin make-manifest ."):format(packed, rocks) },
+          environment)
         luarocks(abi, tree, "install", "--only-server=" .. packed, "eventbus")
         for _, interpreter in ipairs(interpreters) do works(tree, abi, interpreter) end
         has_a_command(tree)

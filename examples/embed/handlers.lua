@@ -1,5 +1,6 @@
 -- handlers: what the host of host.c runs. `host` is the table of C functions that it offers.
 
+local host = assert(rawget(_G, "host"), "run it in the host: make embed")
 local eventbus = require "eventbus"
 
 io.stdout:setvbuf "line"
