@@ -261,14 +261,12 @@ static amqp_table_entry_t text_entry (const char *key, const char *text) {
   return e;
 }
 
-/* Product and version, as far as they are short texts. */
+/* Product and version, cut where there is no room. */
 static void note_server (eb_session *s, const amqp_table_t *said) {
   amqp_bytes_t product = eb_codec_find_text(said, "product");
   amqp_bytes_t version = eb_codec_find_text(said, "version");
   snprintf(s->stats.server, sizeof s->stats.server, "%.*s %.*s",
-           (int)(product.len < 40 ? product.len : 40),
-           (const char *)product.bytes,
-           (int)(version.len < 20 ? version.len : 20),
+           (int)product.len, (const char *)product.bytes, (int)version.len,
            (const char *)version.bytes);
 }
 

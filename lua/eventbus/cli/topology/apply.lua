@@ -37,7 +37,7 @@ local function refuse(args, cli, list, name)
     cli.out:line(assert(json.encode({ applied = false, differences = plan.array(list) }, { sort_keys = true })))
   else
     for _, d in ipairs(list) do
-      if d.conflict then cli.out:line(plan.line(cli.out, d)) end
+      if d.conflict then cli.out:paragraph(plan.line(cli.out, d), 4) end
     end
   end
   exit.fail(("%s cannot be declared; nothing was"):format(name), plan.REMEDY)

@@ -84,9 +84,10 @@ end
 
 --- What to do about declarations that fail.
 plan.REMEDY = [[
-A queue or exchange keeps what it was declared with. Either the topology says what the broker has; or what policies can set
-(TTLs, lengths, dead-lettering, limits) goes from the declarations into policies: eventbus topology export --policies;
-or, once it is empty and unused, it is deleted and declared again: eventbus topology apply.]]
+A queue or exchange keeps what it was declared with. Either the topology says what the broker has;
+or what policies can set (TTLs, lengths, dead-lettering, limits) goes from the declarations into
+policies: eventbus topology export --policies; or, once it is empty and unused, it is deleted and
+declared again: eventbus topology apply.]]
 
 --- Shows the differences between a normalised topology and what a broker has; the counts.
 ---@return table counts
@@ -99,11 +100,11 @@ function plan.show(args, cli, t, name, api, state)
       differences = plan.array(list), counts = counts }, { sort_keys = true })))
     return counts
   end
-  for _, d in ipairs(list) do cli.out:line(plan.line(cli.out, d)) end
-  if counts.conflicts > 0 then cli.out:line(cli.out:style("dim", plan.REMEDY)) end
+  for _, d in ipairs(list) do cli.out:paragraph(plan.line(cli.out, d), 4) end
+  if counts.conflicts > 0 then cli.out:paragraph(cli.out:style("dim", (plan.REMEDY:gsub("\n", " "))), 0) end
   local summary = plan.summary(counts)
-  cli.out:line(("%s against %s: %s"):format(name, place, #list - counts.note == 0 and "no difference"
-    .. (counts.note > 0 and (" (%s)"):format(summary) or "") or summary))
+  cli.out:paragraph(("%s against %s: %s"):format(name, place, #list - counts.note == 0 and "no difference"
+    .. (counts.note > 0 and (" (%s)"):format(summary) or "") or summary), 4)
   return counts
 end
 

@@ -54,7 +54,7 @@ local function keep_line(each)
 end
 
 local function show(cli, going, kept)
-  for _, d in ipairs(going) do cli.out:line(plan.line(cli.out, d)) end
+  for _, d in ipairs(going) do cli.out:paragraph(plan.line(cli.out, d), 4) end
   for _, each in ipairs(kept) do cli.out:line(keep_line(each), " (--force removes it)") end
 end
 
