@@ -77,7 +77,8 @@ describe("Service Subscriptions", function()
         for _, type in ipairs(row[4]) do expected[type] = 1 end
       end
       for id, type in pairs(published) do
-        local pattern = "  " .. type:gsub("%p", "%%%0") .. "  " .. id:gsub("%p", "%%%0") .. "  %S+  %S+  attempt 1  %d+ ms  done"
+        local pattern = "  " .. type:gsub("%p", "%%%0") .. "  " .. id:gsub("%p", "%%%0")
+          .. "  %S+  %S+  attempt 1  %d+ ms  done"
         for _ in programs[row[1]]:output():gmatch(pattern) do handled[type] = (handled[type] or 0) + 1 end
       end
       assert.same(expected, handled)
