@@ -193,6 +193,9 @@ void publisher_expire (eb_session *s);
 eb_ms publisher_deadline (const eb_session *s);
 bool publisher_idle (const eb_session *s);
 
+/* eb_session_connection.c */
+bool session_connection_method (eb_session *s, amqp_method_t *m);
+
 /* eb_session_rpc.c */
 void caller_submit (eb_session *s, eb_rpc *call);
 bool caller_pump (eb_session *s, caller *c);
