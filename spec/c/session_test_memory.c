@@ -1,50 +1,6 @@
 /* Memory runs out at every place where the session, or rabbitmq-c for it, asks for some. Included by session_test.c, but
  * not where a sanitizer owns malloc. */
-#include <dlfcn.h>
-
-void *__libc_malloc (size_t n);
-void *__libc_calloc (size_t n, size_t size);
-void *__libc_realloc (void *p, size_t n);
-void __libc_free (void *p);
-void *malloc (size_t n);
-void *calloc (size_t n, size_t size);
-void *realloc (void *p, size_t n);
-void free (void *p);
-
-static long memory_live, memory_asked, memory_fails_at, memory_failed;
-static bool memory_librarys;  /* rabbitmq-c asked: its pools lose what they had when their list cannot grow */
-
-static bool memory_out (const void *caller) {
-  if (!peer_inside || memory_fails_at == 0) return false;
-  if (++memory_asked != memory_fails_at) return false;
-  Dl_info info;
-  memory_librarys = dladdr(caller, &info) != 0 && strstr(info.dli_fname, "rabbitmq") != NULL;
-  memory_failed++;
-  return true;
-}
-
-void *malloc (size_t n) {
-  void *p = memory_out(__builtin_return_address(0)) ? NULL : __libc_malloc(n);
-  if (p != NULL) memory_live++;
-  return p;
-}
-
-void *calloc (size_t n, size_t size) {
-  void *p = memory_out(__builtin_return_address(0)) ? NULL : __libc_calloc(n, size);
-  if (p != NULL) memory_live++;
-  return p;
-}
-
-void *realloc (void *old, size_t n) {
-  void *p = memory_out(__builtin_return_address(0)) ? NULL : __libc_realloc(old, n);
-  if (p != NULL && old == NULL) memory_live++;
-  return p;
-}
-
-void free (void *p) {
-  if (p != NULL) memory_live--;
-  __libc_free(p);
-}
+#include "scarce.h"
 
 static void memory_drain (peer *p) {
   for (int i = 0; i < 100 && peer_next(p) != PEER_NOTHING; i++) {}
@@ -105,18 +61,6 @@ static bool memory_run (void) {
 }
 
 TEST(memory_that_runs_out_anywhere_is_survived_and_leaked_nowhere) {
-  memory_fails_at = 0;
-  CHECK(memory_run());
-  long before = memory_live;
-  for (long n = 1; n < 5000; n++) {
-    memory_asked = memory_failed = 0;
-    before = memory_live;
-    memory_fails_at = n;
-    bool ok = memory_run();
-    memory_fails_at = 0;
-    if (!ok) CHECK_FAIL("the allocation number %ld", n);
-    if (memory_live != before && !memory_librarys) CHECK_FAIL("%ld allocations leaked after the failed number %ld", memory_live - before, n);
-    if (memory_failed == 0) return;
-  }
-  CHECK_FAIL("it never came to an end");
+  scarce_gate = &peer_inside;
+  CHECK_INT(scarce_every(memory_run), 0);
 }
