@@ -324,7 +324,8 @@ describe("dead letters", function()
     eventbus.assert(message:replay { headers = { ["x-replays"] = 1 } })
     pump(function() return seen end, "it is handled")
     assert.are.equal(1, seen.attempt)
-    assert.are.same({ n = 5, f = 1.5, b = true, s = "x", list = { 1, 2 }, t = { k = "v" }, ["x-replays"] = 1 }, seen.headers)
+    assert.are.same({ n = 5, f = 1.5, b = true, s = "x", list = { 1, 2 }, t = { k = "v" }, ["x-replays"] = 1,
+      ["x-eventbus-replays"] = 1 }, seen.headers)
     sub:cancel()
     empty("deadletter." .. q)
   end)
@@ -416,6 +417,36 @@ describe("a channel that the broker closes", function()
     shared:declare_queue(vhost, nowhere.routing_key)
     pump(function() return sub:stats().dead_lettered == 1 end, "it is dead-lettered", 20)
     assert.are.equal(1, messages(nowhere.routing_key))
+    sub:cancel()
+  end)
+
+  it("takes what was delivered and not begun with it: that comes again, and is handled once", function()
+    finally(function() shared:eval("application:set_env(rabbit, consumer_timeout, 1800000)") end)
+    shared:eval("application:set_env(rabbit, consumer_timeout, 300)")
+    local q, redelivered, states = queue(), {}, {}
+    local sub
+    local function wait_for(state)
+      local deadline = core.now() + 20
+      while sub:stats().state ~= state and core.now() < deadline do
+        shared:eval("[P ! tick || P <- rabbit_channel:list_local()], ok")
+        eventbus.assert(bus:queue_info(q))
+      end
+      states[#states + 1] = sub:stats().state
+    end
+    sub = eventbus.assert(bus:subscribe(q, {
+      slow = function(_, ctx)
+        if ctx.redelivered then return end
+        wait_for "resubscribing"
+        shared:eval("application:set_env(rabbit, consumer_timeout, 1800000)")
+        wait_for "active"
+      end,
+      quick = function(_, ctx) redelivered[#redelivered + 1] = ctx.redelivered end,
+    }, { prefetch = 2 }))
+    publish(q, "slow")
+    publish(q, "quick")
+    pump(function() return #redelivered > 0 and messages(q) == 0 end, "both are handled", 20)
+    assert.are.same({ "resubscribing", "active" }, states)
+    assert.are.same({ true }, redelivered)
     sub:cancel()
   end)
 end)

@@ -340,7 +340,10 @@ end
 function Consumer:noticed(notice)
   if notice.event == "cancelled" or notice.event == "consumer_failed" then
     -- The broker closed the channel: it does so when an ack has been due for long. After a cancel there is none to lose.
-    if notice.event == "consumer_failed" and self._state == "active" then self:channel_lost() end
+    if notice.event == "consumer_failed" and self._state == "active" then
+      self:channel_lost()
+      self._hub:drop_ready(self.id)
+    end
     self._state = "resubscribing"
   elseif notice.event == "resubscribed" then
     self._state = "active"

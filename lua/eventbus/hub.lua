@@ -209,6 +209,19 @@ function Hub:pump()
   return any
 end
 
+--- What was delivered to a consumer and not begun is gone with its channel: it comes again.
+---@param id integer
+function Hub:drop_ready(id)
+  local ready, ready_for, last = {}, {}, 0
+  for i = self.first, self.last do
+    if self.ready_for[i] ~= id then
+      last = last + 1
+      ready[last], ready_for[last] = self.ready[i], self.ready_for[i]
+    end
+  end
+  self.ready, self.ready_for, self.first, self.last = ready, ready_for, 1, last
+end
+
 -- A child process has the parent's bus, but neither its threads nor any right to its connections: nothing will come.
 local function forked(self)
   local err = Error.new("forked", "the bus belongs to the parent process; connect again after a fork")
