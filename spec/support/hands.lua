@@ -38,6 +38,15 @@ function hands.place(empty)
   return self
 end
 
+--- How many exchanges, queues and bindings the platform has.
+function hands.sizes()
+  local t = topology.normalise(platform.topology)
+  local exchanges, queues = 0, 0
+  for _ in pairs(t.exchanges) do exchanges = exchanges + 1 end
+  for _ in pairs(t.queues) do queues = queues + 1 end
+  return exchanges, queues, #t.bindings
+end
+
 --- A file of a topology.
 function hands.file_of(text)
   local path = program.folder() .. "/topology.lua"
