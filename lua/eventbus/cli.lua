@@ -44,12 +44,9 @@ function cli.parser()
     os.exit(exit.OK, true)
   end)
   for _, name in ipairs(cli.COMMANDS) do
-    local there, command = pcall(load_command, name)
-    if not there and not tostring(command):find("not found", 1, true) then error(command, 0) end
-    if there then
+    local command = load_command(name)
     local sub = parser:command(name, command.summary):summary(command.summary)
     command.define(sub)
-    end
   end
   function parser.error(at, message) exit.misuse(message, at:get_usage()) end
   return parser
