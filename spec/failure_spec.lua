@@ -42,4 +42,12 @@ describe("failure.frames", function()
     local _, count = frames:gsub("\n", "")
     assert.is_true(count <= 3)
   end)
+
+  it("ends at our call of the handler, whatever module's xpcall it is called", function()
+    for _, name in ipairs { "xpcall", "eventbus.protect.xpcall" } do
+      assert.are.equal("bot.lua:3: in function <bot.lua:2>", failure.frames("stack traceback:\n" ..
+        "\t[C]: in function 'error'\n\tbot.lua:3: in function <bot.lua:2>\n\t[C]: in function '" .. name .. "'\n" ..
+        "\tlua/eventbus/consumer.lua:70: in upvalue 'invoke'"))
+    end
+  end)
 end)

@@ -72,8 +72,9 @@ function failure.frames(traceback)
   local frames = {}
   for line in traceback:gmatch("[^\n]+") do
     local frame = line:match("^%s+(.+)$")
-    -- Our own call of the handler ends what is the user's. LuaJIT names xpcall as its caller does.
-    if frame and frame:find("[C]: in function 'xpcall'", 1, true) then break end
+    -- Our own call of the handler ends what is the user's. LuaJIT names xpcall as its caller does; Lua 5.4 by any module
+    -- that has it: 'eventbus.protect.xpcall'.
+    if frame and frame:find("^%[C%]: in function '[%w_.]*xpcall'") then break end
     if frame and #frames > 0 and frame:find("eventbus/consumer%.lua:%d+: in function 'handle'") then
       if frames[#frames]:find("^%[C%]: ") then frames[#frames] = nil end
       break
