@@ -51,12 +51,13 @@ describe("README.md", function()
       local p = script(line)
       if line:find("^eventbus run") then
         running = p
-        wait_until(function() return select(2, p:output():gsub("is ready", "")) == 2, p:output() end, 60, "both workers are ready")
+        wait_until(function() return select(2, p:output():gsub("is ready", "")) == 2, p:output() end, 60, "two are ready")
       else
         assert.are.equal(0, p:wait(60), line .. "\n" .. p:output())
       end
     end
-    wait_until(function() return running:output():find("customer.created", 1, true), running:output() end, 30, "it was handled")
+    wait_until(function() return running:output():find("customer.created", 1, true), running:output() end, 30,
+      "the event was handled")
     assert.are.equal(0, running:stop())
   end)
 
