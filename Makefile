@@ -150,7 +150,8 @@ test: deps
 		$(or $(SPEC),spec --exclude-tags=packages) $(BUSTED)
 
 # Their length, or what they test, has little to do with which Lua it is.
-ONCE = broker demo examples faults interop rock deb $(patsubst spec/%_spec.lua,%,$(wildcard spec/cli_*_spec.lua))
+ONCE = broker demo faults interop readme rock deb subscriptions \
+	$(patsubst spec/%_spec.lua,%,$(wildcard spec/cli_*_spec.lua spec/example*_spec.lua))
 ## test-lua   what depends on the Lua: all specs but the long rounds, and no C unit tests; LUA=...
 .PHONY: test-lua
 test-lua:
