@@ -199,6 +199,15 @@ bool eb_bus_alarm (eb_bus *b, int64_t ms) {
   return false;
 }
 
+const char *eb_bus_listen (eb_bus *b, eb_error *err) {
+  if (!usable(b, err) || !eb_bell_listen(&b->inbox.bell, err)) return NULL;
+  return b->inbox.bell.path;
+}
+
+bool eb_bus_take_bell (eb_bus *b, eb_error *err) {
+  return usable(b, err) && eb_bell_take(&b->inbox.bell, err);
+}
+
 void eb_bus_shutdown (eb_bus *b, int64_t ms) {
   if (eb_bus_forked(b)) return;
   b->closing = true;

@@ -72,6 +72,12 @@ bool eb_bus_wait (eb_bus *b, int64_t ms);
 void eb_bus_poke (eb_bus *b);
 bool eb_bus_alarm (eb_bus *b, int64_t ms);
 
+/* For hosts that cannot watch the descriptor: a socket that gets a byte whenever
+** it becomes readable. The host connects to the path that eb_bus_listen gives
+** (NULL: err says why), then eb_bus_take_bell. */
+const char *eb_bus_listen (eb_bus *b, eb_error *err);
+bool eb_bus_take_bell (eb_bus *b, eb_error *err);
+
 /* Begins an orderly end of both connections, until 'ms' from now. */
 void eb_bus_shutdown (eb_bus *b, int64_t ms);
 /* Both have ended: their 'closed' notices were taken. */

@@ -113,6 +113,7 @@ bool eb_outbox_stopping (eb_outbox *o, eb_ms *deadline, bool *abandoned) {
 
 bool eb_inbox_init (eb_inbox *i) {
   memset(i, 0, sizeof *i);
+  eb_bell_init(&i->bell);
   if (!eb_wake_init(&i->wake)) return false;
   if (pthread_mutex_init(&i->lock, NULL) != 0) {
     eb_wake_fini(&i->wake);
@@ -125,6 +126,12 @@ void eb_inbox_fini (eb_inbox *i) {
   eb_list_free(&i->list);
   pthread_mutex_destroy(&i->lock);
   eb_wake_fini(&i->wake);
+  eb_bell_fini(&i->bell);
+}
+
+void eb_inbox_ring (eb_inbox *i) {
+  eb_wake_ring(&i->wake);
+  eb_bell_ring(&i->bell);
 }
 
 /* Under lock. A program that never looks must not fill its memory with what
@@ -158,14 +165,10 @@ void eb_inbox_push (eb_inbox *i, eb_list *from) {
   eb_list_append(&i->list, from);
   if (i->list.count > 0 && !i->wake_pending) {
     i->wake_pending = true;
-    eb_wake_ring(&i->wake);
+    eb_inbox_ring(i);
   }
   pthread_mutex_unlock(&i->lock);
   eb_list_free(&dropped);
-}
-
-void eb_inbox_ring (eb_inbox *i) {
-  eb_wake_ring(&i->wake);
 }
 
 static bool is_delivery (const eb_item *item, void *unused) {

@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 
+#include "eb_bell.h"
 #include "eb_item.h"
 #include "eb_wake.h"
 
@@ -68,6 +69,7 @@ typedef struct eb_inbox {
   size_t notices;     /* under lock: how many of the list are notices */
   bool wake_pending;  /* under lock: rung; rings again only after a re-arm */
   eb_wake wake;
+  eb_bell bell;       /* rung whenever the wake is */
 } eb_inbox;
 
 bool eb_inbox_init (eb_inbox *i);

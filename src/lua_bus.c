@@ -293,6 +293,33 @@ static int lbus_alarm (lua_State *L) {
   return 1;
 }
 
+/* listen() -> path: a socket for hosts that cannot watch the descriptor; once
+** the host has connected to it, take_bell(). Both may answer nil, err. */
+static int lbus_listen (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  eb_error err;
+  const char *path = NULL;
+  if (bus == NULL)
+    eb_error_set(&err, EB_ERR_CLOSED, "the bus is closed");
+  else
+    path = eb_bus_listen(bus, &err);
+  if (path == NULL) return lua_fail(L, &err);
+  lua_pushstring(L, path);
+  return 1;
+}
+
+static int lbus_take_bell (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  eb_error err;
+  if (bus == NULL)
+    eb_error_set(&err, EB_ERR_CLOSED, "the bus is closed");
+  else if (eb_bus_take_bell(bus, &err)) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  return lua_fail(L, &err);
+}
+
 static void push_item_error (lua_State *L, const eb_item *item) {
   eb_error bare;
   if (item->error != NULL) {
@@ -512,6 +539,7 @@ static const luaL_Reg methods[] = {
     {"start", lbus_start}, {"fd", lbus_fd},       {"wait", lbus_wait},
     {"next", lbus_next},   {"kick", lbus_kick},   {"poke", lbus_poke},
     {"alarm", lbus_alarm}, {"stats", lbus_stats}, {"close", lbus_close}, {"shutdown", lbus_shutdown},
+    {"listen", lbus_listen}, {"take_bell", lbus_take_bell},
     {"__gc", lbus_gc},     {"__close", lbus_gc},  {"__tostring", lbus_tostring},
     {NULL, NULL}};
 
