@@ -48,6 +48,10 @@ function connect.open(opts, level)
     return nil, err
   end
   if settings.lazy then return h end
+  if not h:may_wait() then
+    h.core:close(0)
+    error("eventbus.connect: it would wait for the broker, and here nothing can; give lazy = true", level)
+  end
   local ok
   ok, err = h.core:start("control")
   if ok then ok, err = wait_up(h, settings.wait) end

@@ -78,7 +78,8 @@ function hub.open(config)
     unpumped = 0,            -- asynchronous publishes since answers were last taken
     telling = false,         -- a function of the user's runs in the midst of our work: it must not wait
   }, Hub)
-  self.parking = parking.new(bus, self.loop, function(deadline, waiter) return self:turn(deadline, waiter) end)
+  self.parking = parking.new(bus, self.loop, function(deadline, waiter) return self:turn(deadline, waiter) end,
+    function() return not self.running and next(self.waiting) == nil end)
   if not self.loop.main_turns then self:use_pool() end
   local write = log.new(config.log)
   self.log = function(level, text, fields)
@@ -294,11 +295,25 @@ function Hub:signals()
   return count
 end
 
+--- Whether the host is about to end, so that `bus:run` must.
+---@return boolean
+function Hub:exiting()
+  local ask = self.loop.exiting
+  return ask and ask(self.loop) or false
+end
+
+-- The dispatcher learns of it once.
+local function look_at_host(self)
+  if self.exit_seen or not self:exiting() then return end
+  self.exit_seen = true
+  self.parking:changed()
+end
+
 --- Whether no other event is to be begun: the run is to end, or this is a child of the process whose events they are.
 ---@return boolean
 function Hub:halting()
   return self.stopping or self.stop_now or (self.trapping and core.trapped() ~= nil)
-    or core.generation() ~= self.generation
+    or core.generation() ~= self.generation or self:exiting()
 end
 
 --- Makes `bus:run` end.
@@ -334,6 +349,7 @@ function Hub:turn(deadline, waiter, regardless)
   if self:due(t) or any then return true end
   if t >= deadline or self.ended then return false end
   self:signals()
+  if self.loop.exiting then look_at_host(self) end
   if self.stop_now and not regardless then return false end
   self:rest(deadline, waiter)
   return true

@@ -16,9 +16,11 @@ local METHODS = { "wait", "suspend", "resume", "spawn", "yieldable" }
 ---@field yieldable fun(self): boolean
 ---@field run nil|fun(self, f: function)
 ---@field block nil|fun(self, seconds: number)
----@field background nil|fun(self, f: function)
+---@field background nil|fun(self, f: function): boolean|nil
+---@field exiting nil|fun(self): boolean
 ---@field close nil|fun(self)
 ---@field never_blocks boolean|nil
+---@field sheds boolean|nil
 ---@field signals boolean|nil
 
 --- The rule for the option `loop`.

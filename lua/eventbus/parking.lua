@@ -29,14 +29,15 @@ local BACKGROUND = {}
 local Parking = {}
 Parking.__index = Parking
 
---- `turn` is one step of the hub.
+--- `turn` is one step of the hub, `idle` whether nothing is under way.
 ---@param bus any  the core's
 ---@param loop eventbus.Loop
 ---@param turn fun(deadline: number, waiter: table): boolean
+---@param idle fun(): boolean
 ---@return eventbus.Parking
-function parking.new(bus, loop, turn)
+function parking.new(bus, loop, turn, idle)
   return setmetatable({
-    bus = bus, loop = loop, turn = turn, by_waiter = {}, first = nil, last = nil, turner = nil, till = 0, earliest = huge,
+    bus = bus, loop = loop, turn = turn, idle = idle, by_waiter = {}, first = nil, last = nil, turner = nil, till = 0, earliest = huge,
     heir = nil, heir_till = 0, poked = false, in_background = false,
   }, Parking)
 end
@@ -158,12 +159,22 @@ function Parking:pass_on()
   wake(self, s)
 end
 
-local function turn_in_background(self)
+-- A host that is to end waits for our coroutine: it leaves when nobody needs it.
+local function may_leave(self)
+  local exiting = self.loop.exiting
+  return exiting and not self.first and self.idle() and exiting(self.loop)
+end
+
+--- In a host that may kill coroutines: has one of ours, which lasts, be the turner.
+function Parking:turn_in_background()
+  local loop = self.loop
+  if not loop.background or self.in_background then return end
   self.in_background = true
-  self.loop:background(function()
-    while self.turn(now() + 3600, BACKGROUND) do end
+  local begun = loop:background(function()
+    while self.turn(now() + 3600, BACKGROUND) and not may_leave(self) do end
     self.in_background = false
   end)
+  if begun == false then self.in_background = false end
 end
 
 local function park(self, s)
@@ -174,7 +185,7 @@ local function park(self, s)
   end
   self:ask_again()
   self.bus:kick()
-  if self.loop.background and not self.in_background then turn_in_background(self) end
+  self:turn_in_background()
   self.loop:suspend(s)
   if self.heir == s then self.heir = nil end
   if not s.woken then

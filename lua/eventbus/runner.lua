@@ -96,6 +96,7 @@ local function why_stop(hub, limits)
   if hub.stopping then return "stopped" end
   if hub.failure.control then return "failed" end
   if hub:signals() > 0 then return "signal" end
+  if hub:exiting() then return "exiting" end
   local t = now()
   hub:due(t)
   if t >= limits.deadline then return "timeout" end
@@ -187,7 +188,7 @@ local function run_in_loop(hub, given, level)
   return a, b
 end
 
---- Handles events until `bus:stop()`, a signal, or a limit. True and why: "stopped", "signal", "timeout" or "idle";
+--- Handles events until `bus:stop()`, a signal, or a limit. True and why: "stopped", "signal", "timeout", "idle" or "exiting" (the host);
 -- nil, err when the connection was given up.
 ---@param hub eventbus.Hub
 ---@param opts? eventbus.RunOptions

@@ -138,7 +138,7 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
 
   local bus_core = hub.core
   local op, id = bus_core:publish_event(exchange, key, event, properties, timeout, codec)
-  if not op and id.code == "full" and hub:may_wait() then
+  if not op and id.code == "full" and not hub.loop.sheds and hub:may_wait() then
     op, id = wait_for_room(hub, exchange, key, merged({}, event), properties, timeout, codec)
   end
   event.data = nil
@@ -150,6 +150,7 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
     made._batch = open
     open.pending = open.pending + 1
     hub.unpumped = hub.unpumped + 1
+    if hub.loop.background then hub.parking:turn_in_background() end
     if hub.unpumped >= PUMP_EVERY and not hub.telling then
       hub:expect(op, made)
       hub:pump()
