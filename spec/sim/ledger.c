@@ -185,7 +185,7 @@ int ledger_hand (world *w, int c, const conn *l, unsigned channel, uint64_t tag,
 }
 
 void ledger_settled_on_wire (world *w, conn *l, int i, eb_settlement how) {
-  static const char *const names[] = {"nothing", "ack", "reject", "requeue"};
+  static const char *const names[] = {"nothing", "ack", "reject", "requeue", "return"};
   handed *h = &w->ledger.handed[i];
   bool too_late = h->consumer == 0 && h->state == HANDED_SENT && how == EB_REQUEUE;  /* a get that timed out */
   if (h->state != HANDED_SETTLED && !too_late)

@@ -322,7 +322,7 @@ static void settle (world *w, conn *l, unsigned number, uint64_t tag, bool multi
     known |= o->tag == tag;
     ledger_settled_on_wire(w, l, o->handed, how);
     int c = w->ledger.handed[o->handed].copy;
-    if (how == EB_REQUEUE)
+    if (how == EB_REQUEUE || how == EB_RETURN)
       topology_put_back(w, c);
     else
       w->broker.copies[c].state = COPY_GONE;
@@ -378,6 +378,12 @@ static void asked_of_open (world *w, conn *l, unsigned number, amqp_method_t *m)
     case AMQP_BASIC_ACK_METHOD: {
       const amqp_basic_ack_t *ack = m->decoded;
       settle(w, l, number, ack->delivery_tag, ack->multiple != 0, EB_ACK);
+      break;
+    }
+    case AMQP_BASIC_NACK_METHOD: {
+      const amqp_basic_nack_t *no = m->decoded;
+      if (!no->requeue) model_accuse(w, l, "it rejects many at once");
+      settle(w, l, number, no->delivery_tag, no->multiple != 0, EB_RETURN);
       break;
     }
     case AMQP_BASIC_REJECT_METHOD: {

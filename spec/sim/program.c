@@ -225,7 +225,7 @@ void program_drop_held (world *w) {
 }
 
 static void settle (world *w, size_t i, eb_settlement how) {
-  static const char *const names[] = {"nothing", "ack", "reject", "requeue"};
+  static const char *const names[] = {"nothing", "ack", "reject", "requeue", "return"};
   user *u = &w->user;
   eb_delivery *d = u->held[i];
   u->held[i] = u->held[--u->held_count];
@@ -242,7 +242,8 @@ static void settle (world *w, size_t i, eb_settlement how) {
 }
 
 static void settle_some (world *w) {
-  static const eb_settlement hows[] = {EB_ACK, EB_ACK, EB_ACK, EB_ACK, EB_ACK, EB_ACK, EB_ACK, EB_REJECT, EB_REQUEUE, EB_REQUEUE};
+  static const eb_settlement hows[] = {EB_ACK,    EB_ACK,     EB_ACK,    EB_ACK,   EB_ACK,
+                                       EB_REJECT, EB_REQUEUE, EB_RETURN, EB_RETURN, EB_RETURN};
   if (w->user.held_count == 0) return;
   settle(w, draw_below(&w->draw, (unsigned)w->user.held_count), hows[draw_below(&w->draw, 10)]);
 }
@@ -257,7 +258,7 @@ static void settle_twice (world *w) {
   d->channel = was->channel;
   d->epoch = was->epoch;
   d->tag = was->tag;
-  d->settlement = (eb_settlement)(1 + draw_below(&w->draw, 3));
+  d->settlement = (eb_settlement)(1 + draw_below(&w->draw, 4));
   submit(w, &d->item);
 }
 
