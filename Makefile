@@ -114,6 +114,7 @@ endif
 say = $(if $(V),,@printf '  %s\n' '$(1) $@' &&)
 
 DEPS = tools/deps --lua $(LUA)
+COMMA = ,
 
 ## build      the C module and everything else a script needs (LUA=5.1|5.2|5.3|5.4|jit)
 .PHONY: build
@@ -125,7 +126,7 @@ build: $(MODULE)
 deps:
 	@$(DEPS) build demo test
 
-.PHONY: deps-demo deps-lint deps-rock deps-deb
+.PHONY: deps-demo deps-lint deps-rock deps-deb deps-nginx
 deps-demo:
 	@$(DEPS) build demo
 deps-lint:
@@ -135,6 +136,8 @@ deps-rock:
 	@$(DEPS) rock
 deps-deb:
 	@$(DEPS) deb
+deps-nginx:
+	@tools/deps --lua jit build nginx
 
 ## demo       the whole platform on a private RabbitMQ, in under a minute
 .PHONY: demo
@@ -142,15 +145,22 @@ demo: deps-demo
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua examples/demo.lua
 
+## openresty  nginx as an HTTP gateway to events, with a page that shows them live, on a private RabbitMQ; Ctrl-C ends it
+.PHONY: openresty
+openresty: deps-demo deps-nginx
+	@$(MAKE) --no-print-directory build LUA=jit
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua examples/openresty.lua
+
 ## test       C unit tests and busted specs against a real broker; SPEC=path runs one spec, BUSTED=... adds options
 .PHONY: test
 test: deps
 	@$(MAKE) --no-print-directory build fork-module ctests interop bench LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
-		$(or $(SPEC),spec --exclude-tags=packages) $(BUSTED)
+		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty) $(BUSTED)
 
 # Their length, or what they test, has little to do with which Lua it is.
-ONCE = broker demo faults interop readme rock deb subscriptions \
+ONCE = broker demo faults interop openresty readme rock deb subscriptions \
 	$(patsubst spec/%_spec.lua,%,$(wildcard spec/cli_*_spec.lua spec/example*_spec.lua))
 ## test-lua   what depends on the Lua: all specs but the long rounds, and no C unit tests; LUA=...
 .PHONY: test-lua
@@ -162,6 +172,13 @@ test-lua:
 .PHONY: test-all
 test-all:
 	@tools/test-all
+
+## test-openresty  nginx with the Lua module, and the gateway of examples/openresty/
+.PHONY: test-openresty
+test-openresty: deps deps-nginx
+	@$(MAKE) --no-print-directory build LUA=jit
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/run-tests --lua $(LUA) --busted $(or $(SPEC),spec/openresty_spec.lua spec/example_openresty_spec.lua) $(BUSTED)
 
 ## test-packages  the rock, on each Lua, and the Debian packages: built, unpacked and tried
 .PHONY: test-packages
