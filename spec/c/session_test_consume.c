@@ -105,6 +105,8 @@ TEST(what_is_given_back_goes_together_after_the_acks) {
   nack = p.method;
   CHECK(nack->delivery_tag == 6 && !nack->multiple && nack->requeue);
   WANT(&p, PEER_NOTHING);
+  eb_item_free(&d[4]->item);
+  eb_item_free(&d[5]->item);
   CHECK(peer_end(&p));
 }
 
