@@ -36,14 +36,26 @@ describe("eventbus", function()
     for request in page:gmatch("\n%.(%S*)") do assert.is_true(requests[request], request) end
   end)
 
-  it("says so when the disk is full", function()
+  -- What a command line says on stderr when stdout is on a full disk, and its exit code.
+  local function on_full_disk(words)
     local path = program.folder() .. "/full.sh"
     local file = assert(io.open(path, "w"))
-    file:write(program.lua(), " bin/eventbus completion bash >/dev/full 2>", path, ".err; echo $? >", path, ".code")
+    file:write(program.lua(), " bin/eventbus ", words, " >/dev/full 2>", path, ".err; echo $? >", path, ".code")
     file:close()
     os.execute(("LUA_PATH='%s' LUA_CPATH='%s' sh %s"):format(package.path, package.cpath, path))
-    assert.are.equal("1", io.open(path .. ".code"):read("*l"))
-    assert.matches("cannot write the output: No space left on device", io.open(path .. ".err"):read("*a"), 1, true)
+    return io.open(path .. ".err"):read("*a"), io.open(path .. ".code"):read("*l")
+  end
+
+  it("says so when the disk is full", function()
+    local err, code = on_full_disk "completion bash"
+    assert.matches("cannot write the output: No space left on device", err, 1, true)
+    assert.are.equal("1", code)
+  end)
+
+  it("is no warning for Nagios when the disk is full: a check that cannot report is unknown", function()
+    local err, code = on_full_disk "check --rules plugin"
+    assert.are.equal("eventbus: cannot write the output: No space left on device\n", err)
+    assert.are.equal("3", code)
   end)
 end)
 

@@ -161,7 +161,8 @@ function check.failed(failure, cli)
   local status = failure.code == exit.UNREACHABLE and "critical" or "unknown"
   local message, hint = failure.message, failure.hint
   if hint and not hint:find("^Usage") then message = message .. " - " .. hint end
-  cli.out:line(nagios.failed(message, status))
+  -- A full disk: what cannot be said on stdout is said on stderr, with a code of the same meaning.
+  if not pcall(cli.out.line, cli.out, nagios.failed(message, status)) then cli.err:line("eventbus: ", message) end
   return nagios.CODES[status]
 end
 
