@@ -164,8 +164,11 @@ local function run(hub, given)
   if ok then runner.drain(hub, now() + (given.stop_timeout or STOP_TIMEOUT)) end
   if hub.trapping then core.untrap() end
   hub.running, hub.stopping, hub.trapping, hub.stop_now = false, false, false, false
-  -- Handlers cannot raise through; a debug hook, a signal handler of the host, or want of memory can.
-  if not ok then error(why, 0) end
+  -- Handlers cannot raise through; `tick`, a debug hook, a signal handler of the host, or want of memory can.
+  if not ok then
+    hub.parking:pass_on()
+    error(why, 0)
+  end
   if hub.close_wanted then runner.close(hub, hub.close_wanted) end
   hub.parking:pass_on()
   if why == "failed" then return nil, err end

@@ -139,6 +139,20 @@ test("a handler that never ends does not hold the stop up for ever: its event go
   assert(t.bus:queue_info(t.queue).messages == 1)
 end)
 
+test("a tick that takes longer than its interval holds up no handler", function(t)
+  fill(t, 3)
+  local handled = 0
+  t.eventbus.assert(t.bus:subscribe(t.queue, function()
+    handled = handled + 1
+    if handled == 3 then t.bus:stop() end
+  end, { concurrency = 2 }))
+  local _, why = t.bus:run { timeout = 10, signals = false, tick_interval = 0.001, tick = function()
+    local till = t.eventbus.core.now() + 0.003
+    while t.eventbus.core.now() < till do end
+  end }
+  assert(why == "stopped", ("%s after %d"):format(tostring(why), handled))
+end)
+
 test("an error or NaN from ordered_by fails the event, nil is no key", function(t)
   fill(t, 6)
   local sub = run(t, 4, function() end, { concurrency = 2, retry = false, ordered_by = function(event)
@@ -192,6 +206,25 @@ test("coroutines wait beside a run, each for its own time", function(t)
   end)
   t.wait_until(function() return over and timed_out ~= nil end, "both are over")
   assert(timed_out, "the shorter wait ended first")
+end, "go")
+
+test("a run that a tick's error ends leaves nobody waiting for ever", function(t)
+  local waits, over, raised = false, false, nil
+  t.host.go(function()
+    local ok, err = require("eventbus.protect").pcall(t.bus.run, t.bus, { signals = false, tick_interval = 0.01,
+      tick = function() if waits then error("on purpose") end end })
+    raised = not ok and tostring(err)
+  end)
+  t.host.go(function()
+    local ticket = t.eventbus.assert(t.bus:publish_async("", t.queue, {}))
+    t.eventbus.assert(ticket:wait())
+    local never = setmetatable({ done = false, _hub = t.bus._hub }, getmetatable(ticket))
+    waits = true
+    never:wait(0.3)
+    over = true
+  end)
+  t.wait_until(function() return raised and over end, "both are over")
+  assert(raised:find("on purpose", 1, true), raised)
 end, "go")
 
 test("stop and close from another coroutine end a run and every wait", function(t)
