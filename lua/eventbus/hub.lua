@@ -272,7 +272,9 @@ function Hub:rest(deadline, waiter)
   if at and at < till then till = at end
   if earliest < till then till = earliest end
   local seconds = till - now()
-  if seconds > 0 then
+  if seconds < 0 then seconds = 0 end
+  -- Coroutines must get their turn, though the caller has no time to lose.
+  if seconds > 0 or self.pool then
     self.parking:rest(waiter, deadline, seconds < LONGEST_REST and seconds or LONGEST_REST)
   end
 end
