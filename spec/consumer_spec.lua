@@ -2,6 +2,7 @@
 
 local eventbus = require "eventbus"
 local broker = require "spec.support.broker"
+local wait_until = require("spec.support.wait").wait_until
 
 local core = eventbus.core
 
@@ -126,6 +127,19 @@ describe("a subscription", function()
     bus:poll(0.2)
     assert.are.equal(1, count)
     pump(function() return messages(q) == 9 and shared:queue(vhost, q).messages_ready == 9 end, "nine are ready again")
+  end)
+
+  it("gives back at once what nobody has looked at when it is cancelled", function()
+    local q = queue()
+    for _ = 1, 10 do publish(q, "x") end
+    local sub = eventbus.assert(bus:subscribe(q, quiet))
+    -- They are here, and the dispatcher does not run.
+    wait_until(function()
+      bus._hub:pump()
+      return bus._hub.last - bus._hub.first == 9
+    end, 20, "all ten are delivered")
+    sub:cancel()
+    wait_until(function() return shared:queue(vhost, q).messages_ready == 10 end, 20, "all ten are ready again")
   end)
 
   it("takes an exclusive queue without leaving queues behind", function()

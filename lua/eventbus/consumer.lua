@@ -334,7 +334,8 @@ end
 function Consumer:ended()
   self._state = "cancelled"
   self._held = {}
-  for _, delivery in ipairs(self.lanes:clear()) do delivery:reject(true) end
+  for _, delivery in ipairs(self.lanes:clear()) do delivery:give_back() end
+  for _, delivery in ipairs(self._hub:take_ready(self.id)) do delivery:give_back() end
 end
 
 function Consumer:noticed(notice)
@@ -342,7 +343,7 @@ function Consumer:noticed(notice)
     -- The broker closed the channel: it does so when an ack has been due for long. After a cancel there is none to lose.
     if notice.event == "consumer_failed" and self._state == "active" then
       self:channel_lost()
-      self._hub:drop_ready(self.id)
+      self._hub:take_ready(self.id)
     end
     self._state = "resubscribing"
   elseif notice.event == "resubscribed" then

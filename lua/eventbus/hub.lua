@@ -210,17 +210,21 @@ function Hub:pump()
   return any
 end
 
---- What was delivered to a consumer and not begun is gone with its channel: it comes again.
+--- Takes out what was delivered to a consumer and not begun: a list.
 ---@param id integer
-function Hub:drop_ready(id)
-  local ready, ready_for, last = {}, {}, 0
+---@return any[]
+function Hub:take_ready(id)
+  local ready, ready_for, last, taken = {}, {}, 0, {}
   for i = self.first, self.last do
-    if self.ready_for[i] ~= id then
+    if self.ready_for[i] == id then
+      taken[#taken + 1] = self.ready[i]
+    else
       last = last + 1
       ready[last], ready_for[last] = self.ready[i], self.ready_for[i]
     end
   end
   self.ready, self.ready_for, self.first, self.last = ready, ready_for, 1, last
+  return taken
 end
 
 -- A child process has the parent's bus, but neither its threads nor any right to its connections: nothing will come.
