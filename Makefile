@@ -243,6 +243,14 @@ bench-quick: deps
 	@$(MAKE) --no-print-directory build bench LUA=$(LUA)
 	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/quick.lua $(EVENTS) $(ROUNDS)'
 
+## bench-hosts requests/s of nginx with a confirmed publish, reloads under load, memory; HOST_EVENTS=200000
+.PHONY: bench-hosts
+HOST_EVENTS = 200000
+bench-hosts: deps deps-nginx
+	@$(MAKE) --no-print-directory build LUA=jit
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua bench/hosts.lua $(HOST_EVENTS)
+
 ## bench-json JSON beside lua-cjson
 .PHONY: bench-json
 bench-json: deps

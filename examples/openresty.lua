@@ -42,12 +42,12 @@ local function run()
   end
   print(([[
 
-live events, for a browser:   %s/
-the same as a stream:         curl -N %s/live
-send one:                     curl -i -H 'X-Tenant-Id: tenant_abc' --data '{"order_id":"order_xyz"}' \
-                                %s/events/order.processing
-broker:                       %s
-nginx's log:                  %s/error.log
+live events, for a browser  %s/
+the same as a stream        curl -N %s/live
+send one                    curl -i --data '{"order_id":"order_xyz"}' \
+                              %s/events/order.processing
+broker                      %s
+nginx's log                 %s/error.log
 
 Ctrl-C ends both.]]):format(settings.url, settings.url, settings.url, (url:gsub("//[^@]*@", "//")), folder))
   while not children.ended(nginx) do socket.sleep(0.2) end
