@@ -5,5 +5,6 @@ max_line_length = 125
 self = false
 exclude_files = { "build", "lua_modules" }
 files["spec"] = { std = "max+busted" }
+files["examples/openresty"] = { std = "max+ngx_lua" }
 files["rockspec"] = { std = "rockspec" }
 files[".luacheckrc"] = { std = "luacheckrc" }

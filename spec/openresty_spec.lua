@@ -1,5 +1,5 @@
---- nginx with the Lua module: a bus in each worker, which many requests share. A real nginx, as whoever runs this, in a folder
--- of its own (`make test-openresty`).
+--- nginx with the Lua module: a bus in each worker, which many requests share. A real nginx, as whoever runs this, in a
+-- folder of its own (`make test-openresty`).
 
 package.path = package.path .. ";./examples/?.lua"
 

@@ -4,7 +4,8 @@
 --     children:start("nginx", server.command(folder), { RABBITMQ_URL = url })       -- settings.url, settings.port
 --     children.signal(child, "HUP"), "QUIT"
 --
--- In the template @MAIN@ stands for the first lines of any such file, @HTTP@ for those of its http block, @NAME@ for a value.
+-- In the template @MAIN@ stands for the first lines of any such file, @HTTP@ for those of its http block, @NAME@ for a
+-- value.
 
 local socket = require "socket"
 

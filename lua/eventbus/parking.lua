@@ -37,7 +37,8 @@ Parking.__index = Parking
 ---@return eventbus.Parking
 function parking.new(bus, loop, turn, idle)
   return setmetatable({
-    bus = bus, loop = loop, turn = turn, idle = idle, by_waiter = {}, first = nil, last = nil, turner = nil, till = 0, earliest = huge,
+    bus = bus, loop = loop, turn = turn, idle = idle, by_waiter = {}, first = nil, last = nil, turner = nil, till = 0,
+    earliest = huge,
     heir = nil, heir_till = 0, poked = false, in_background = false,
   }, Parking)
 end

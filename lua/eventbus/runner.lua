@@ -191,7 +191,8 @@ local function run_in_loop(hub, given, level)
   return a, b
 end
 
---- Handles events until `bus:stop()`, a signal, or a limit. True and why: "stopped", "signal", "timeout", "idle" or "exiting" (the host);
+--- Handles events until `bus:stop()`, a signal, or a limit. True and why: "stopped", "signal", "timeout", "idle",
+-- or "exiting" when the host is to end;
 -- nil, err when the connection was given up.
 ---@param hub eventbus.Hub
 ---@param opts? eventbus.RunOptions

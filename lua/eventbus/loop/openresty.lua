@@ -1,6 +1,6 @@
---- The loop of OpenResty, and of nginx with its Lua module. Whoever waits must be in a phase that can: rewrite, access, content, a
--- timer, ...; elsewhere a wait is a mistake, and publish_async is what publishes. A request's coroutine may be killed while it
--- waits: so a timer of the worker's, which lasts, waits for the bus, and everybody else for a semaphore.
+--- The loop of OpenResty, and of nginx with its Lua module. Whoever waits must be in a phase that can: rewrite, access,
+-- content, a timer, ...; elsewhere a wait is a mistake, and publish_async is what publishes. A request's coroutine may be
+-- killed while it waits: so a timer of the worker's, which lasts, waits for the bus, and everybody else for a semaphore.
 --
 -- nginx cannot watch the bus's descriptor. It reads a socket that the bus rings with it.
 
@@ -61,10 +61,10 @@ function Loop:exiting()
 end
 
 local function connect(self)
-  local path, err = self.bus:listen()
-  if not path then return nil, tostring(err) end
-  local socket, ok = ngx.socket.tcp(), nil
-  ok, err = socket:connect("unix:" .. path)
+  local path, mistake = self.bus:listen()
+  if not path then return nil, tostring(mistake) end
+  local socket = ngx.socket.tcp()
+  local ok, err = socket:connect("unix:" .. path)
   -- Also when nobody has connected: it ends the listening.
   local taken, why = self.bus:take_bell()
   if ok and taken then
