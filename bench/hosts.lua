@@ -41,9 +41,11 @@ end
 -- wrk's report: requests, requests/s, p50, p99, what failed.
 local function load(path, connections, time, header)
   local out = run(("wrk -t1 -c%d -d%ds --latency %s %s%s 2>&1"):format(connections, time, header or "", url, path))
-  return { requests = tonumber(out:match "(%d+) requests in"), rate = tonumber(out:match "Requests/sec:%s+([%d.]+)") or 0,
-    p50 = out:match "50%%%s+(%S+)", p99 = out:match "99%%%s+(%S+)",
-    failed = tonumber(out:match "Non%-2xx or 3xx responses: (%d+)" or 0), errors = out:match "Socket errors: ([^\n]+)" }
+  return {
+    requests = tonumber(out:match "(%d+) requests in"), rate = tonumber(out:match "Requests/sec:%s+([%d.]+)") or 0,
+    p50 = out:match "\n%s+50%%%s+(%S+)", p99 = out:match "\n%s+99%%%s+(%S+)",
+    failed = tonumber(out:match "Non%-2xx or 3xx responses: (%d+)" or 0), errors = out:match "Socket errors: ([^\n]+)",
+  }
 end
 
 local function throughput()
@@ -86,7 +88,9 @@ local function measure()
   nginx = group:start("nginx", server.command(folder), { RABBITMQ_URL = broker_url })
   local deadline = socket.gettime() + 20
   while not pcall(get, "/ready") do
-    if socket.gettime() > deadline then error("nginx does not answer: " .. run("tail -n 20 " .. folder .. "/error.log"), 0) end
+    if socket.gettime() > deadline then
+      error("nginx does not answer: " .. run("tail -n 20 " .. folder .. "/error.log"), 0)
+    end
     socket.sleep(0.1)
   end
   print("nginx, one worker; broker, load generator and nginx share this machine")
