@@ -145,3 +145,29 @@ describe("an adapter that never blocks", function()
     bus._hub.core:close(0)
   end)
 end)
+
+describe("whoever takes another's answer", function()
+  it("wakes it, though in taking all it silenced the descriptor", function()
+    local socket = require "socket"
+    local adapter = require("spec.support.loop_hosts").own().loop
+    local scheduler = adapter.scheduler
+    local bus = eventbus.assert(eventbus.connect { url = url, loop = adapter, log = false })
+    local id
+    scheduler.go(function() id = eventbus.assert(bus:publish("amq.topic", "x", {})) end)
+    scheduler.turn()
+    assert.is_nil(id)
+    -- The coroutine waits for the descriptor now; the main one, which blocks, takes its answer.
+    local hub = bus._hub
+    wait_until(function()
+      hub.core:wait(0.1)
+      hub:pump()
+      return next(hub.waiting) == nil
+    end, 10, "the answer is taken")
+    assert.are.equal(1, #socket.select({ { getfd = function() return bus:fd() end } }, nil, 0))
+    wait_until(function()
+      scheduler.turn()
+      return id
+    end, 10, "it goes on")
+    assert.is_true(bus:close())
+  end)
+end)

@@ -123,7 +123,7 @@ function Bus:declare(t, opts)
   return true
 end
 
---- Subscribes handlers to a queue. They are called by `run` and `poll`, one event at a time.
+--- Subscribes handlers to a queue. They are called by `run` and `poll`, one event at a time unless `concurrency` says more.
 ---@param queue string
 ---@param handlers table<string, function>|function  by event type or pattern
 ---@param opts? eventbus.SubscribeOptions
@@ -153,9 +153,10 @@ function Bus:poll(timeout, most)
   return handled, err
 end
 
---- Ends `run`, in order. From a handler, a log function or on_notice. Without a running `run` it does nothing.
+--- Ends `run`, in order. From a handler, a log function, on_notice or another coroutine. Without a running `run` it does
+-- nothing.
 function Bus:stop()
-  if self._hub.running then self._hub:stop() end
+  if self._hub.may_stop then self._hub:stop() end
 end
 
 --- Closes the bus: subscriptions end, publishes under way are confirmed, connections close. Blocks up to `timeout` (10 s).

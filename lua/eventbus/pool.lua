@@ -10,13 +10,14 @@ local pool = {}
 ---@class eventbus.Pool
 ---@field busy integer   workers at work
 ---@field alive integer  workers there are, but for those that were abandoned
+---@field awaited boolean somebody waits for the end of all
 local Pool = {}
 Pool.__index = Pool
 
 ---@param hub eventbus.Hub
 ---@return eventbus.Pool
 function pool.new(hub)
-  return setmetatable({ hub = hub, loop = hub.loop, busy = 0, alive = 0, working = {}, idle = {} }, Pool)
+  return setmetatable({ hub = hub, loop = hub.loop, busy = 0, alive = 0, awaited = false, working = {}, idle = {} }, Pool)
 end
 
 -- All that may begin now of the worker's subscription.
@@ -39,8 +40,7 @@ local function rest(self, worker)
   self.working[worker] = nil
   worker.consumer, worker.woken = nil, false
   self.idle[#self.idle + 1] = worker
-  -- Who drains waits for the last.
-  self.hub.parking:changed()
+  if self.awaited then self.hub.parking:changed() end
   repeat self.loop:suspend(worker) until worker.woken
 end
 
@@ -52,7 +52,7 @@ local function work(self, worker)
     rest(self, worker)
   until worker.ending
   self.alive = self.alive - 1
-  self.hub.parking:changed()
+  if self.awaited then self.hub.parking:changed() end
 end
 
 local function begin(self, consumer)

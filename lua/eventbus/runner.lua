@@ -57,6 +57,7 @@ local function drain_handlers(hub, deadline)
   local pool = hub.pool
   if not pool then return end
   local function none() return pool.busy == 0 end
+  pool.awaited = true
   if not hub:await_that(none, deadline) and hub.stop_now then hub:await_that(none, now() + LAST_WORDS, true) end
   local left = pool:abandon()
   if left > 0 then
@@ -64,6 +65,7 @@ local function drain_handlers(hub, deadline)
   end
   pool:dismiss()
   hub:await_that(function() return pool.alive == 0 end, now() + LAST_WORDS, true)
+  pool.awaited = false
 end
 
 --- The orderly end of all subscriptions, until `deadline`.
@@ -158,12 +160,12 @@ local function run(hub, given)
   if signals == nil then signals = hub.loop.signals ~= false end
   if signals then core.trap(hub.core, given.kill_after) end
   hub.trapping, hub.signals_seen = signals, 0
-  hub.running, hub.stopping, hub.stop_now = protect.running() or true, false, false
+  hub.running, hub.stopping, hub.stop_now, hub.may_stop = protect.running() or true, false, false, true
   local ok, why = protect.pcall(loop, hub, limits)
   local err = hub.failure.control
   if ok then runner.drain(hub, now() + (given.stop_timeout or STOP_TIMEOUT)) end
   if hub.trapping then core.untrap() end
-  hub.running, hub.stopping, hub.trapping, hub.stop_now = false, false, false, false
+  hub.running, hub.stopping, hub.trapping, hub.stop_now, hub.may_stop = false, false, false, false, false
   -- Handlers cannot raise through; `tick`, a debug hook, a signal handler of the host, or want of memory can.
   if not ok then
     hub.parking:pass_on()

@@ -227,6 +227,24 @@ test("a run that a tick's error ends leaves nobody waiting for ever", function(t
   assert(raised:find("on purpose", 1, true), raised)
 end, "go")
 
+test("a loop that stood still for seconds loses none of those who wait", function(t)
+  local over, published = false, 0
+  t.host.go(function()
+    assert(t.bus:run { timeout = 0.3, signals = false })
+    over = true
+  end)
+  t.host.sleep(0.05)
+  local till = t.eventbus.core.now() + 1.6
+  while t.eventbus.core.now() < till do end
+  for _ = 1, 3 do
+    t.host.go(function()
+      t.eventbus.assert(t.bus:publish("", t.queue, {}))
+      published = published + 1
+    end)
+  end
+  t.wait_until(function() return over and published == 3 end, "all are over")
+end, "go")
+
 test("stop and close from another coroutine end a run and every wait", function(t)
   local other = t.eventbus.assert(t.eventbus.connect { url = t.url, loop = t.host.loop, log = false })
   local results, ran = {}, nil
@@ -255,6 +273,25 @@ test("stop and close from another coroutine end a run and every wait", function(
   assert(ran[1] == true and ran[2] == "stopped", tostring(ran[2]))
   assert(t.bus:queue_info(t.queue).messages == 0)
 end, "go")
+
+test("poll begins what is there; a handler that waits goes on in later polls", function(t)
+  fill(t, 6)
+  local begun, ended = 0, 0
+  local sub = t.eventbus.assert(t.bus:subscribe(t.queue, function(_, ctx)
+    begun = begun + 1
+    t.bus:stop()  -- of a run; here it means nothing
+    t.eventbus.assert(ctx:publish("amq.topic", "x", {}))
+    ended = ended + 1
+  end, { concurrency = 2, prefetch = 6 }))
+  assert(t.eventbus.assert(t.bus:poll(5, 4)) <= 4 and begun <= 4)
+  t.wait_until(function()
+    t.eventbus.assert(t.bus:poll(0.02, 4))
+    return ended == 6
+  end, "all have ended")
+  assert(begun == 6)
+  sub:cancel()
+  assert(t.bus:queue_info(t.queue).messages == 0)
+end)
 
 test("a subscription whose handler is slow does not hold up another", function(t)
   fill(t, 1)
@@ -297,7 +334,7 @@ local function execute(host_name)
     for i, each in ipairs(suite.list) do
       if not each.needs or host[each.needs] then
         lines = {}
-        local queue = ("%s.%d"):format(host_name, i)
+        local queue = ("%s.%d.%d"):format(host_name, eventbus.core.pid(), i)
         -- Not pcall: on Lua 5.1 no coroutine yields through it.
         local ok, why = require("eventbus.protect").xpcall(function()
           eventbus.assert(bus:declare { queues = { [queue] = {} } })

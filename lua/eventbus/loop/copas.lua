@@ -50,13 +50,20 @@ function Loop:yieldable()
   return co ~= nil and not main and isyieldable()
 end
 
+-- Ends a wait under way.
+local function let_go(self)
+  if self.waiting then self.waiting.fd, self.waiting.ready = nil, true end
+end
+
 function Loop:wait(seconds)
   if self.closed then return end
   -- Without a connection there is no thread that would end it.
   if not self.bus:alarm(seconds) then return self.bus:wait(seconds) end
-  self.waiting = client(self.bus:fd())
-  copas.receive(self.waiting, 1)
-  self.waiting = nil
+  let_go(self)  -- of one that was given up, because the loop stood still for long
+  local mine = client(self.bus:fd())
+  self.waiting = mine
+  copas.receive(mine, 1)
+  if self.waiting == mine then self.waiting = nil end
 end
 
 function Loop:suspend(sleeper)
@@ -83,7 +90,7 @@ end
 
 function Loop:close()
   self.closed = true
-  if self.waiting then self.waiting.fd, self.waiting.ready = nil, true end
+  let_go(self)
 end
 
 return loop

@@ -69,6 +69,7 @@ end
 function Loop:wait(seconds, sleeper)
   if self.closed then return end
   watched(self)
+  stop_waiting(self)  -- one that was given up, because the loop stood still for long
   self.waiting = sleeper.coroutine
   local function woken() stop_waiting(self) end
   self.poll:start("r", woken)
