@@ -13,6 +13,20 @@ describe("eventbus", function()
     assert.are.equal(require("eventbus")._VERSION .. "\n", command.run({ "--version" }).out)
   end)
 
+  -- argparse breaks a long line of it and leaves the next as it is: a paragraph is lines of 80 columns, or one line.
+  it("has help without a ragged line at 80 columns", function()
+    local function look(parser, name)
+      local lines = {}
+      for line in ((parser._epilog or "") .. "\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = line end
+      for i, line in ipairs(lines) do
+        local ragged = line:find("^ ") or (lines[i + 1] or "") ~= "" or (lines[i - 1] or "") ~= ""
+        assert(#line <= 80 or not ragged, name .. ": " .. line)
+      end
+      for _, command in ipairs(parser._commands) do look(command, name .. " " .. command._name) end
+    end
+    look(require("eventbus.cli").parser(), "eventbus")
+  end)
+
   it("ends with 2 and the usage on stderr when the command line is wrong", function()
     local r = command.run { "completion", "fisch" }
     assert.are.equal(2, r.code)

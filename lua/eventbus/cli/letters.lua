@@ -13,9 +13,10 @@ local letters = {}
 letters.NAMES = letter.NAMES
 
 letters.WHERE_HELP = [[
-EXPRESSION is Lua and sees: event, data, metadata, headers, properties, body, size, id, type,
-tenant, source, correlation, reason, error, code, attempts, replays, queue, exchange, routing_key,
-host, age (seconds), redelivered, history. Where a letter is malformed event and data are nil.]]
+EXPRESSION is Lua and sees: event, data, metadata, headers, properties, body,
+size, id, type, tenant, source, correlation, reason, error, code, attempts,
+replays, queue, exchange, routing_key, host, age (seconds), redelivered,
+history. Where a letter is malformed event and data are nil.]]
 
 --- Adds the options that say which letters are meant.
 ---@param parser table

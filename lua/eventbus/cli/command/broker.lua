@@ -18,9 +18,10 @@ end
 function broker.define(parser)
   parser:require_command(true):command_target("action")
   parser:epilog([[
-It needs no root and listens on 127.0.0.1 only. Stopped and started again, it is the same broker with the same durable data.
+It needs no root and listens on 127.0.0.1 only. Stopped and started again, it is
+the same broker with the same durable data.
 Examples:
-  eval "$(eventbus broker start --env)"    # RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL are set
+  eval "$(eventbus broker start --env)"    # sets RABBITMQ_URL and the like
   eventbus broker stop]])
   local start = parser:command("start", "Start it, or say that it runs already."):summary("Start it.")
   folder_argument(start)

@@ -46,15 +46,17 @@ function check.define(parser)
   parser:option("--rules", "Print alerting rules for Prometheus instead, for the metrics of rabbitmq_exporter (exporter) "
     .. "or of RabbitMQ's own rabbitmq_prometheus (plugin)."):argname("KIND"):choices(require("eventbus.cli.rules").KINDS)
   parser:epilog([[
-Thresholds per queue come from the topology: alerts = { depth = 500, consumers = 2, rate = false }.
-false switches one off, also against the command line. A missing queue is critical. Dead letters need
-no consumers.
+Thresholds per queue come from the topology:
+alerts = { depth = 500, consumers = 2, rate = false }. false switches one off,
+also against the command line. A missing queue is critical. Dead letters need no
+consumers.
 
   eventbus check
   eventbus check --queue search.products --depth 500 --warn 80%
   eventbus check --rules exporter > eventbus.rules.yml
 
-Exit codes: 0 ok, 1 warning, 2 critical (also: no broker), 3 unknown (also: wrong command line).]])
+Exit codes: 0 ok, 1 warning, 2 critical (also: no broker), 3 unknown (also:
+wrong command line).]])
 end
 
 local function overrides_of(args)

@@ -5,9 +5,10 @@ local completion = { summary = "Print a shell's completion script." }
 function completion.define(parser)
   parser:argument("shell", "bash, zsh or fish"):choices { "bash", "zsh", "fish" }
   parser:epilog([[
-bash: eventbus completion bash > ~/.local/share/bash-completion/completions/eventbus
-zsh:  eventbus completion zsh > a folder of $fpath, as _eventbus
-fish: eventbus completion fish > ~/.config/fish/completions/eventbus.fish]])
+Where a user's own go:
+  bash  ~/.local/share/bash-completion/completions/eventbus
+  zsh   _eventbus, in a folder of $fpath
+  fish  ~/.config/fish/completions/eventbus.fish]])
 end
 
 function completion.run(args, cli)

@@ -10,9 +10,10 @@ local MANY = 100
 local BROWSED = 1000
 
 local LOOKING = [[
-Looking takes nothing: messages stay unacknowledged while they are read, and go back to their places.
-The broker marks them as redelivered, and a quorum queue counts it as a delivery (up to RabbitMQ 4.2):
-where it has a delivery limit, do not look often.]]
+Looking takes nothing: messages stay unacknowledged while they are read, and go
+back to their places. The broker marks them as redelivered, and a quorum queue
+counts it as a delivery (up to RabbitMQ 4.2): where it has a delivery limit, do
+not look often.]]
 
 local function selecting(sub, rate)
   require("eventbus.cli.letters").options(sub)
@@ -37,8 +38,8 @@ function dlq.define(parser)
   list:epilog(LOOKING .. [[
 
 
-With --management or $RABBITMQ_MANAGEMENT_URL every queue named deadletter.* is listed, also one
-that no topology has.]])
+With --management or $RABBITMQ_MANAGEMENT_URL every queue named deadletter.* is
+listed, also one that no topology has.]])
 
   local show = parser:command("show", "The dead letters of a queue, oldest first."):summary("Show each one.")
   show:argument("queue", "The queue.")
@@ -53,16 +54,17 @@ that no topology has.]])
   replay:flag("--to-queue", "Only to the queue where each failed, not to the exchange it was published to.")
   selecting(replay, true)
   replay:epilog([[
-The exchange gives an event to all its queues again, also to those that had handled it; --to-queue
-does not. Each is confirmed first and only then removed from here: whatever interrupts, none is
-lost, and what was under way may come twice with the same id. What no queue takes stays here.
-Attempts start anew; the header x-eventbus-replays counts replays. It ends after as many as were
-there at the start: what fails again meanwhile is not replayed again.
+The exchange gives an event to all its queues again, also to those that had
+handled it; --to-queue does not. Each is confirmed first and only then removed
+from here: whatever interrupts, none is lost, and what was under way may come
+twice with the same id. What no queue takes stays here. Attempts start anew; the
+header x-eventbus-replays counts replays. It ends after as many as were there at
+the start: what fails again meanwhile is not replayed again.
 
 ]] .. require("eventbus.cli.letters").WHERE_HELP .. [[
 
 
-eventbus dlq replay deadletter.search.products --where 'error:find("timeout")' --rate 20/s]])
+  eventbus dlq replay deadletter.search.products --where 'attempts > 3']])
 
   local move = parser:command("move", "Move dead letters to another queue, annotations kept.")
     :summary("Move them to another queue.")

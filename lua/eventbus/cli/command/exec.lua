@@ -13,10 +13,12 @@ function exec.define(parser)
   parser:option("--timeout", "End the program after so long: SIGTERM, 5 s later SIGKILL; default: never.")
     :argname("TIME"):convert(connection.duration)
   parser:epilog([[
-The envelope is on the program's stdin; EVENTBUS_ID, _TYPE, _SOURCE, _TIMESTAMP, _TENANT_ID, _CORRELATION_ID, _ATTEMPT,
-_LAST_ATTEMPT, _QUEUE, _EXCHANGE, _ROUTING_KEY, _REDELIVERED and _HEADER_<NAME> are in its environment.
-Its exit code: 0 acknowledges the event, 75 tries again later (as often as it takes), 65 sends it to the dead letters, any
-other is a failure: the retry policy decides. The end of its stderr is the error's text.
+The envelope is on the program's stdin; EVENTBUS_ID, _TYPE, _SOURCE, _TIMESTAMP,
+_TENANT_ID, _CORRELATION_ID, _ATTEMPT, _LAST_ATTEMPT, _QUEUE, _EXCHANGE,
+_ROUTING_KEY, _REDELIVERED and _HEADER_<NAME> are in its environment. Its exit
+code: 0 acknowledges the event, 75 tries again later (as often as it takes), 65
+sends it to the dead letters, any other is a failure: the retry policy decides.
+The end of its stderr is the error's text.
 
   eventbus exec search.products --workers 4 --timeout 30s -- ./reindex.sh --fast]])
 end

@@ -25,9 +25,10 @@ function monitor.define(parser)
     :argname("TIME"):convert(interval)
   parser:flag("--all", "All queues of the virtual host, not only the topology's (needs the management API).")
   parser:epilog([[
-Keys: arrows, page up and down, home, end choose a queue; the last line says what is wrong with it.
-Space looks again, q quits. Where the output is no terminal, a table is printed each interval.
-The thresholds are those of `eventbus check`.
+Keys: arrows, page up and down, home, end choose a queue; the last line says
+what is wrong with it. Space looks again, q quits. Where the output is no
+terminal, a table is printed each interval. The thresholds are those of
+`eventbus check`.
 
   eventbus monitor
   eventbus monitor --once --json | jq '.queues[] | select(.severity != "ok")']])

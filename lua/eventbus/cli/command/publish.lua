@@ -47,15 +47,15 @@ function publish.define(parser)
   parser:flag("-q --quiet", "Do not print the ids.")
   connection.options(parser)
   parser:epilog([[
-Prints the id of each event once the broker has confirmed it, in order. A line that is no event ends it,
-with line and column; what came before is published. Events that were returned or refused are named
-by line, and the exit code is 1.
+Prints the id of each event once the broker has confirmed it, in order. A line
+that is no event ends it, with line and column; what came before is published.
+Events that were returned or refused are named by line, and the exit code is 1.
 
-After an interruption the same command with --resume goes on: events that were under way are
-published again with the same ids, none is left out.
+After an interruption the same command with --resume goes on: events that were
+under way are published again with the same ids, none is left out.
 
-eventbus publish orders order.created '{"order_id": "order_xyz"}' --tenant tenant_abc --mandatory
-eventbus publish products --from products.jsonl --resume --rate 200/s]])
+  eventbus publish orders order.created '{"order_id": "order_xyz"}' --mandatory
+  eventbus publish products --from products.jsonl --resume --rate 200/s]])
 end
 
 local function table_of(pairs_given)

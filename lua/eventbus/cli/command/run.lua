@@ -14,13 +14,14 @@ function run.define(parser)
     :convert(connection.count(1))
   parser:flag("--reload", "Reload a script when it, or a module beside it, has changed. SIGHUP does so as well.")
   parser:epilog([[
-A script returns a table { name =, queue =, handlers = }, or calls service, queue and on: see docs/cli.md.
+A script returns a table { name =, queue =, handlers = }, or calls service,
+queue and on: see docs/cli.md.
 
   eventbus run bot.lua --reload                    while writing it
   eventbus run bot.lua --workers 4 --log-format json
 
-SIGTERM or Ctrl-C ends it once running handlers are done; a second one ends it at once, and their events are delivered
-again.]])
+SIGTERM or Ctrl-C ends it once running handlers are done; a second one ends it
+at once, and their events are delivered again.]])
 end
 
 -- One name per file: its own, unless two files have the same.

@@ -25,8 +25,9 @@ function tail.define(parser)
     :argname("N"):convert(connection.count(10))
   parser:option("--since", "Not possible."):argname("TIME"):hidden(true)
   parser:epilog([[
-The queue behind it is exclusive, bounded, and gone when this ends. Only what is published from now on is
-shown: exchanges keep nothing, so there is no --since. On a direct exchange a pattern is a literal key.
+The queue behind it is exclusive, bounded, and gone when this ends. Only what is
+published from now on is shown: exchanges keep nothing, so there is no --since.
+On a direct exchange a pattern is a literal key.
 
   eventbus tail
   eventbus tail 'order.*' payment.failed --tenant tenant_abc

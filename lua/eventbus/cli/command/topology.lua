@@ -76,7 +76,8 @@ Draw exchanges, queues, bindings, dead-letter and retry edges. No broker is aske
 
   local export = action(parser, "export", "RabbitMQ definitions, for rabbitmqctl import_definitions.", [[
 Print the topology as RabbitMQ definitions (JSON), as rabbitmqctl import_definitions and the management API take them.]], [[
-  eventbus topology export -o definitions.json && rabbitmqctl import_definitions definitions.json]])
+  eventbus topology export -o broker.json
+  rabbitmqctl import_definitions broker.json]])
   export:flag("--policies", "What policies can say (TTLs, lengths, dead-lettering, delivery limits) as policies, so that "
     .. "operators can change it; the queues are then declared without it.")
   export:option("--vhost", "Virtual host; default: that of the broker's URL."):argname("NAME")
