@@ -22,7 +22,7 @@ describe("eventbus", function()
         local ragged = line:find("^ ") or (lines[i + 1] or "") ~= "" or (lines[i - 1] or "") ~= ""
         assert(#line <= 80 or not ragged, name .. ": " .. line)
       end
-      for _, command in ipairs(parser._commands) do look(command, name .. " " .. command._name) end
+      for _, each in ipairs(parser._commands) do look(each, name .. " " .. each._name) end
     end
     look(require("eventbus.cli").parser(), "eventbus")
   end)
