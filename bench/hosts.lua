@@ -22,7 +22,7 @@ end
 local folder = run('mktemp -d "${TMPDIR:-/tmp}/eventbus-bench.XXXXXX"'):gsub("%s+$", "")
 local dir = folder .. "/broker"
 local group = children.new(folder)
-local nginx, url
+local guard, nginx, url
 
 local function get(path)
   local client = assert(socket.connect("127.0.0.1", url:match ":(%d+)$"))
@@ -83,6 +83,8 @@ end
 
 local function measure()
   run("mkdir -p " .. dir)
+  -- However this ends, the guard stops the broker and removes its folder.
+  guard = assert(io.popen("exec bin/eventbus-broker guard " .. dir .. " >/dev/null 2>&1", "w"))
   local broker_url = run("bin/eventbus-broker start " .. dir):match "AMQP_URL=(%S+)" or error("the broker did not start", 0)
   url = server.prepare(folder, "bench/hosts.conf").url
   nginx = group:start("nginx", server.command(folder), { RABBITMQ_URL = broker_url })
@@ -103,6 +105,6 @@ end
 local ok, err = pcall(measure)
 if nginx then children.signal(nginx, "QUIT") end
 group:stop()
-run("bin/eventbus-broker stop " .. dir .. " --now; rm -rf " .. dir)
+if guard then guard:close() end
 group:close()
 if not ok then error(err, 0) end

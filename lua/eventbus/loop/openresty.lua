@@ -112,7 +112,10 @@ function Loop:background(f)
   local phase = get_phase()
   if phase == "init" or phase == "exit_worker" then return false end
   if not watched then watched = ngx.timer.at(DAY, watch) ~= nil or exiting() end
-  local ok, err = ngx.timer.at(0, f)
+  local ok, err = ngx.timer.at(0, function()
+    f()
+    self.socket = nil  -- it ends with its timer, and another may follow
+  end)
   self.crowded = not ok
   if not ok then ngx.log(ngx.ERR, "eventbus: no timer to wait for the bus in: ", err) end
   return ok ~= nil
