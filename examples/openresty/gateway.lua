@@ -4,7 +4,7 @@
 --
 --   202 { id }                   the broker has confirmed it
 --   400 { error, problems }      not JSON, no such event, or not what the catalogue says it holds; each with its place
---   503 { error }, Retry-After   the broker takes nothing now: blocked, full, unreachable. After a "timeout" it may have the event
+--   503 { error }, Retry-After   the broker takes nothing now: blocked, full, unreachable. After a "timeout" it may have it
 
 local eventbus = require "eventbus"
 local platform = require "eventbus.platform"

@@ -354,6 +354,11 @@ function Hub:turn(deadline, waiter, regardless)
   local t = now()
   if self:due(t) or any then return true end
   if t >= deadline or self.ended then return false end
+  -- A child waits for nothing: a wait that rests no time would spin until its deadline.
+  if core.generation() ~= self.generation then
+    forked(self)
+    return false
+  end
   self:signals()
   if self.loop.exiting then look_at_host(self) end
   if self.stop_now and not regardless then return false end

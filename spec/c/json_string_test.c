@@ -126,7 +126,7 @@ static bool decoded (const char *p, size_t n, char *to, size_t *size) {
 /* Comparing. */
 
 static char *copy_of (const char *p, size_t n) {
-  char *copy = malloc(n > 0 ? n : 1);
+  char *copy = calloc(1, n > 0 ? n : 1);
   if (copy == NULL) abort();
   if (n > 0) memcpy(copy, p, n);
   return copy;
