@@ -9,6 +9,7 @@
 local core = require "eventbus.core"
 local eventbus = require "eventbus"
 local json = require "eventbus.json"
+local lines = require "eventbus.cli.lines"
 local uv = require "luv"
 
 local program = { RETRY = 75, REJECT = 65 }
@@ -84,25 +85,11 @@ local Run = {}
 Run.__index = Run
 
 local function read_lines(self, pipe, stream)
-  local rest = ""
-  local function line(text)
+  self.open = self.open + 1
+  lines.read(pipe, LONGEST_LINE, function(text)
     if stream == "stderr" then self.said = (self.said .. text .. "\n"):sub(-4 * LONGEST_ERROR) end
     self.output(stream, text, self.event)
-  end
-  self.open = self.open + 1
-  pipe:read_start(function(_, data)
-    if data then
-      rest = (rest .. data):gsub("([^\n]*)\n", function(text)
-        line(text)
-        return ""
-      end)
-      if #rest > LONGEST_LINE then
-        line(rest)
-        rest = ""
-      end
-      return
-    end
-    if rest ~= "" then line(rest) end
+  end, function()
     pipe:read_stop()
     self.open = self.open - 1
   end)

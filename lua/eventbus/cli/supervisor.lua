@@ -7,6 +7,7 @@
 -- Each worker holds one end of a pipe: when the supervisor goes, however it goes, its workers see that and stop.
 
 local exit = require "eventbus.cli.exit"
+local lines = require "eventbus.cli.lines"
 local uv = require "luv"
 
 local supervisor = {}
@@ -52,27 +53,14 @@ end
 
 -- Hands on the complete lines of a stream.
 local function pipe_lines(self, worker, write)
-  local pipe, rest = uv.new_pipe(false), ""
+  local pipe = uv.new_pipe(false)
   local prefix = self.prefix and ("[%s] "):format(worker.name) or ""
-  local function line(text)
-    if text ~= "" then worker.last_line = text end
-    write(prefix .. text)
-  end
   self.open_pipes = (self.open_pipes or 0) + 1
   return pipe, function()
-    pipe:read_start(function(_, data)
-      if data then
-        rest = (rest .. data):gsub("([^\n]*)\n", function(text)
-          line(text)
-          return ""
-        end)
-        if #rest > LONGEST_LINE then
-          line(rest)
-          rest = ""
-        end
-        return
-      end
-      if rest ~= "" then line(rest) end
+    lines.read(pipe, LONGEST_LINE, function(text)
+      if text ~= "" then worker.last_line = text end
+      write(prefix .. text)
+    end, function()
       pipe:close()
       self.open_pipes = self.open_pipes - 1
       self:check_end()
