@@ -33,6 +33,20 @@ describe("failure.cut", function()
 end)
 
 describe("failure.frames", function()
+  it("ends at our call of the handler, also when a loaded module has xpcall under a name of its own", function()
+    package.loaded["a.module"] = { xpcall = xpcall, error = error }
+    finally(function() package.loaded["a.module"] = nil end)
+    local traces = {}
+    for _, names in ipairs { { "xpcall", "error" }, { "a.module.xpcall", "a.module.error" } } do
+      traces[#traces + 1] = failure.frames(("stack traceback:\n\t[C]: in function '%s'\n\tbot.lua:3: in function <bot.lua:2>"
+        .. "\n\t[C]: in function '%s'\n\tconsumer.lua:9: in upvalue 'invoke'"):format(names[2], names[1]))
+    end
+    local _, real = xpcall(function() error("x") end, function() return failure.frames(debug.traceback("", 2)) end)
+    assert.are.same({ "bot.lua:3: in function <bot.lua:2>", "bot.lua:3: in function <bot.lua:2>" }, traces)
+    assert.is_falsy(real:find("xpcall", 1, true), real)
+    assert.is_truthy(real:find("failure_spec.lua", 1, true), real)
+  end)
+
   it("keeps the user's first frames", function()
     local frames
     local function inner() frames = failure.frames(debug.traceback("", 1)) end

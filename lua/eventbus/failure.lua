@@ -79,7 +79,7 @@ function failure.frames(traceback)
       if frames[#frames]:find("^%[C%]: ") then frames[#frames] = nil end
       break
     end
-    if frame and not frame:find("[C]: in function 'error'", 1, true) and not frame:find("(tail call", 1, true) then
+    if frame and not frame:find("^%[C%]: in function '[%w_%.]*error'") and not frame:find("(tail call", 1, true) then
       frames[#frames + 1] = frame
       if #frames == FRAMES then break end
     end

@@ -17,8 +17,9 @@ end
 local passes_arguments = select(2, xpcall(function(x) return x end, print, true)) == true
 
 if across_pcall then
-  protect.pcall = pcall
-  protect.xpcall = xpcall
+  -- Not the functions themselves: a traceback would name them as ours.
+  function protect.pcall(...) return pcall(...) end
+  function protect.xpcall(...) return xpcall(...) end
 
   --- The coroutine to resume when the caller is to go on, or nil in the main one.
   function protect.running()
