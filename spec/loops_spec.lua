@@ -171,3 +171,30 @@ describe("whoever takes another's answer", function()
     assert.is_true(bus:close())
   end)
 end)
+
+-- Neovim's Lua is LuaJIT, which loads what was built for it or for 5.1: tested where that is the Lua under test.
+if _VERSION == "Lua 5.1" then
+  describe("in Neovim", function()
+    it("publishes and consumes in a coroutine while the editor goes on: the recipe of docs/loops.md", function()
+      local file = assert(io.open("docs/loops.md", "rb"))
+      local recipe = assert(file:read("*a"):match("## Neovim.-```lua\n(.-)```"), "docs/loops.md has a recipe")
+      file:close()
+      local path = program.folder() .. "/recipe.lua"
+      file = assert(io.open(path, "wb"))
+      file:write(recipe, [[
+
+local turns = 0
+local timer = vim.loop.new_timer()
+timer:start(1, 1, function() turns = turns + 1 end)
+local done = vim.wait(15000, function() return vim.g.eventbus_done and vim.g.eventbus_last ~= nil end, 10)
+timer:close()
+io.stdout:write(("done %s, last %s, turns %s\\n"):format(tostring(done), tostring(vim.g.eventbus_last), tostring(turns > 5)))
+]])
+      file:close()
+      local p = program.start("nvim", { "nvim", "--headless", "-u", "NONE", "-c", "luafile " .. path, "-c", "qa!" },
+        { RABBITMQ_URL = url })
+      assert.are.equal(0, p:wait(30), p:output() .. " (not there? make deps)")
+      assert.is_truthy(p:output():find("done true, last hello, turns true", 1, true), p:output())
+    end)
+  end)
+end
