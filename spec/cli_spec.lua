@@ -34,6 +34,16 @@ describe("eventbus", function()
     assert.matches("Usage: eventbus completion", r.err, 1, true)
   end)
 
+  it("names the option whose value cannot be meant", function()
+    for _, case in ipairs { { { "run", "x.lua", "--prefetch", "0" }, "%-%-prefetch: expected a whole number" },
+      { { "broker", "start", "--port", "many" }, '%-%-port: it cannot be "many"' },
+      { { "topology", "plan", "--timeout", "soon" }, "%-%-timeout: expected a duration" } } do
+      local r = command.run(case[1])
+      assert.are.equal(2, r.code)
+      assert.matches(case[2], r.err)
+    end
+  end)
+
   it("completes in bash, zsh and fish", function()
     for _, shell in ipairs { "bash", "zsh", "fish" } do
       local r = command.run { "completion", shell }

@@ -33,6 +33,22 @@ local function load_command(name)
   return require("eventbus.cli.command." .. name)
 end
 
+-- A value that cannot be meant is told with the option it was for.
+local function name_mistakes(parser)
+  local function wrap(element, name)
+    local convert = element._convert
+    if type(convert) ~= "function" then return end
+    element._convert = function(text)
+      local value, expected = convert(text)
+      if value ~= nil then return value end
+      return nil, ("%s: %s"):format(name, expected or ("it cannot be %q"):format(text))
+    end
+  end
+  for _, option in ipairs(parser._options) do wrap(option, option._aliases[#option._aliases]) end
+  for _, argument in ipairs(parser._arguments) do wrap(argument, argument._name) end
+  for _, command in ipairs(parser._commands) do name_mistakes(command) end
+end
+
 --- The parser of the whole command line: help, completion and the man page come from it too.
 ---@return table
 function cli.parser()
@@ -48,6 +64,7 @@ function cli.parser()
     local sub = parser:command(name, command.summary):summary(command.summary)
     command.define(sub)
   end
+  name_mistakes(parser)
   function parser.error(at, message) exit.misuse(message, at:get_usage()) end
   return parser
 end

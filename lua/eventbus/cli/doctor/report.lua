@@ -54,8 +54,9 @@ function Report:write(cli, args, broker)
     cli.out:paragraph(("%s%-14s%s"):format(label, f.topic, safe(f.message)), 22)
     if f.change then cli.out:paragraph((" "):rep(22) .. "-> " .. f.change, 25) end
   end
-  cli.out:line(("%s: %d ok, %d warnings, %d errors, %d not seen"):format(broker, self.counts.ok, self.counts.warn,
-    self.counts.error, self.counts.unseen))
+  local function of(n, what) return n == 1 and "1 " .. what or ("%d %ss"):format(n, what) end
+  cli.out:line(("%s: %d ok, %s, %s, %d not seen"):format(broker, self.counts.ok, of(self.counts.warn, "warning"),
+    of(self.counts.error, "error"), self.counts.unseen))
 end
 
 --- A list of names as a text, the first few of many.
