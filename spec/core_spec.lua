@@ -91,6 +91,7 @@ describe("core.url", function()
     local parts = assert(core.url "amqps://me:s%40crt@[::1],b:99/v%2Fh?verify=verify_none&cacertfile=ca.pem")
     assert.are.same({ tls = true, hosts = { { name = "::1", port = 5671 }, { name = "b", port = 99 } }, user = "me",
       password = "s@crt", vhost = "v/h", verify = false, cacertfile = "ca.pem",
+      auth = "plain",
       display = "amqps://me@[::1]:5671,b:99/v%2Fh" }, parts)
   end)
 
