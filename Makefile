@@ -159,14 +159,12 @@ test: deps
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
 		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty) $(BUSTED)
 
-# Their length, or what they test, has little to do with which Lua it is.
-ONCE = broker demo faults interop openresty readme rock deb subscriptions \
-	$(patsubst spec/%_spec.lua,%,$(wildcard spec/cli_*_spec.lua spec/example*_spec.lua))
-## test-lua   what depends on the Lua: all specs but the long rounds, and no C unit tests; LUA=...
+## test-lua   the specs in which it matters which Lua it is, and no C unit tests; LUA=...
 .PHONY: test-lua
+OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure fork http journal json json_cjson loops \
+	mismatch options outcome pattern platform retry_policy router script settled stop timers tls topology units
 test-lua:
-	@$(MAKE) --no-print-directory test LUA=$(LUA) \
-		SPEC="$(filter-out $(ONCE:%=spec/%_spec.lua),$(sort $(wildcard spec/*_spec.lua)))"
+	@$(MAKE) --no-print-directory test LUA=$(LUA) SPEC="$(OF_LUA:%=spec/%_spec.lua)"
 
 ## test-all   make test on each Lua in turn, the C unit tests once
 .PHONY: test-all
