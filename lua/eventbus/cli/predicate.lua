@@ -49,6 +49,9 @@ function predicate.new(text, option, known)
     exit.misuse(("%s %q: %s"):format(option or "--where", text, (tostring(err):gsub("^expression:%d+: ", ""))),
       'it is a Lua expression, for instance: type == "order.created" and data.total > 100')
   end
+  -- Compiled code runs no hook, and would not come to an end.
+  local jit = rawget(_G, "jit")
+  if jit then jit.off(chunk, true) end
   self.chunk = chunk
   return self
 end
