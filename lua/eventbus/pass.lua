@@ -29,6 +29,7 @@ local WINDOW = 500                  -- copies on their way
 local BYTES = 16 * 1024 * 1024      -- of bodies, in each of the two
 local SOURCES = 1000
 local QUIET = 0.5                   -- without a message: time to ask whether there is any
+local ZEROS = 3                     -- so often, and none came in between: there is none
 local STARVED = 30                  -- without a message, though there are some
 local MOST_HELD = 1000000           -- a few hundred bytes each
 local STOP_TIMEOUT = 6              -- to confirm what is under way once it is to end
@@ -116,9 +117,10 @@ function Count:answered(ok, value)
     p.uncounted, p.heard = false, now()
     p.budget = math.max(value.messages, p.result.there - p.result.done)
   elseif value.messages == 0 then
-    -- Twice: what the broker has just sent may be on its way.
-    p.empty = p.dry == p.taken
-    p.dry = p.taken
+    -- Again and again, QUIET apart: what the broker has just sent may be on its way, and a busy one is slow.
+    p.zeros = p.dry == p.taken and p.zeros + 1 or 1
+    p.empty = p.zeros >= ZEROS
+    p.dry, p.heard = p.taken, now()
   elseif now() - p.heard > STARVED then
     p:fail(Error.new("timeout", ("%d messages are ready and none comes: another consumer may be the only active one")
       :format(value.messages)))
@@ -212,7 +214,7 @@ function Pass:begin_again()
   for _ in pairs(self.sending) do result.repeated = result.repeated + 1 end
   end_sources(self, now() + STOP_TIMEOUT)
   give_back_all(self)
-  self.lost, self.uncounted, self.empty, self.taken = nil, true, false, 0
+  self.lost, self.uncounted, self.empty, self.taken, self.zeros = nil, true, false, 0, 0
   self.failure_of, result.failures, result.kept = {}, {}, 0
   result.looked, result.chosen = result.done, result.done
   self.restarts = self.restarts + 1
