@@ -36,7 +36,9 @@ describe("eventbus.deadletters", function()
   end
 
   for _, queue in ipairs { "dead", "quorum" } do
-    it("holds more than one subscription may, and gives them back in order: " .. queue, function()
+    -- A classic queue puts what comes back where it was; a quorum queue in the order in which it comes, and that of several
+    -- channels is not ours to say.
+    it("holds more than one subscription may, and gives all back, in order where the queue keeps one: " .. queue, function()
       fill(queue, 1, 1000)
       local r = eventbus.assert(deadletters.replay(bus, queue, { select = function(l) return l.data.n % 4 == 0 end }))
       assert.are.same({ 1000, 1000, 250, 250, 750 }, { r.there, r.looked, r.chosen, r.done, r.left })
@@ -46,6 +48,7 @@ describe("eventbus.deadletters", function()
       for n = 1, 1000 do
         if n % 4 ~= 0 then expected[#expected + 1] = n end
       end
+      if queue == "quorum" then table.sort(list) end
       assert.are.same(expected, list)
       assert.are.equal(250, count "work")
     end)
