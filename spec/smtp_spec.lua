@@ -107,6 +107,7 @@ describe("sender:send", function()
     local cases = {
       { { rcpt = "550 5.1.1 no such user" }, "the recipient: 550 5.1.1 no such user", true },
       { { rcpt = "450 4.2.1 try later" }, "the recipient: 450 4.2.1 try later", false },
+      { { mail = "530 5.7.0 log in first" }, "the sender: 530 5.7.0 log in first", false },
       { { mail = "553 5.7.1 not you" }, "the sender: 553 5.7.1 not you", true },
       { { data = "451 4.3.0 disk full" }, "the mail: 451 4.3.0 disk full", false },
       { { done = "554-5.7.1 spam\r\n554 5.7.1 really" }, "the mail: 554-5.7.1 spam 554 5.7.1 really", true },

@@ -13,6 +13,8 @@ local smtp = {}
 
 local TIMEOUT = 30
 local PORTS = { smtp = 25, smtps = 465 }
+-- 5xx that speak of the login or of TLS (RFC 4954), whatever command they answer: the mail is all right.
+local ACCESS = { ["530"] = true, ["534"] = true, ["535"] = true, ["538"] = true }
 
 ---@class eventbus.smtp.Mail
 ---@field from string        "shop@example.com" or "Shop <shop@example.com>"
@@ -184,7 +186,7 @@ function Sender:send(mail)
   if ok or at.accepted then return true end
   reply = failure.cut(tostring(reply):gsub("%c+", " "), 300)
   local answered = reply:match("^%d%d%d")
-  local permanent = at.mail and answered and answered:sub(1, 1) == "5" or false
+  local permanent = at.mail and answered and answered:sub(1, 1) == "5" and not ACCESS[answered] or false
   return nil, ("%s, %s: %s"):format(self.display, at.step, reply), permanent
 end
 
