@@ -4,7 +4,7 @@ local nearest = require "eventbus.nearest"
 
 local loops = {}
 
-local NAMES = { "blocking", "cqueues", "luv", "copas", "openresty" }
+local NAMES = { "blocking", "cqueues", "luv", "copas", "openresty", "tarantool", "prosody" }
 local METHODS = { "wait", "suspend", "resume", "spawn", "yieldable" }
 
 ---@class eventbus.Loop
@@ -48,6 +48,9 @@ local function running_in()
   if type(ngx) == "table" and type(ngx.get_phase) == "function" and pcall(require, "eventbus.loop.openresty") then
     return "openresty"
   end
+  if type(rawget(_G, "_TARANTOOL")) == "string" then return "tarantool" end
+  local prosody = rawget(_G, "prosody")
+  if type(prosody) == "table" and prosody.process_type == "prosody" then return "prosody" end
   return "blocking"
 end
 

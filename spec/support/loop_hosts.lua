@@ -125,4 +125,26 @@ function hosts.background()
   return host
 end
 
+--- In Tarantool's own interpreter.
+function hosts.tarantool()
+  local fiber = require "fiber"
+  return {
+    loop = "tarantool",
+    go = function(f) fiber.new(f) end,
+    sleep = fiber.sleep,
+    main = function(f) f() end,
+  }
+end
+
+--- In a module of Prosody's.
+function hosts.prosody()
+  local async = require "util.async"
+  return {
+    loop = "prosody",
+    go = function(f) async.runner(f):run(true) end,
+    sleep = async.sleep,
+    main = function(f) f() end,
+  }
+end
+
 return hosts

@@ -305,7 +305,8 @@ end, "go")
 
 -- As a program.
 
-local function execute(host_name)
+--- Runs all in a host of spec/support/loop_hosts.lua; returns when they have ended, or their loop has.
+function suite.execute(host_name)
   local eventbus = require "eventbus"
   local host = require("spec.support.loop_hosts")[host_name]()
   local url = os.getenv "RABBITMQ_URL"
@@ -349,6 +350,6 @@ local function execute(host_name)
   print "end"
 end
 
-if arg and arg[0] and arg[0]:match("support/loop_suite%.lua$") then execute(arg[1]) end
+if arg and arg[0] and arg[0]:match("support/loop_suite%.lua$") then suite.execute(arg[1]) end
 
 return suite
