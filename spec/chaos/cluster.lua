@@ -1,0 +1,237 @@
+--- cluster: one RabbitMQ node, or three on loopback that see each other only through our routes.
+---
+--- Each node has its own epmd, where the names of the others are registered with ports of our proxy: a split of the network
+--- is real to them, and needs no root. Two clusters never meet: ports, epmd, cookie and folders are their own.
+
+local broker = require "spec.support.broker"
+local wait_until = require("spec.support.wait").wait_until
+
+local cluster = {}
+
+local Cluster = {}
+Cluster.__index = Cluster
+
+local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+
+local function shell(command)
+  local ok = os.execute(command)
+  if ok ~= true and ok ~= 0 then error("failed: " .. command, 2) end
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+-- Silence between nodes is noticed after this many seconds, more or less a quarter.
+local TICK = 8
+
+local function new_node(cookie)
+  local node = broker.new { tls = true, start = false,
+    set = { cluster_partition_handling = cookie and "pause_minority" or nil } }
+  if cookie then
+    shell("mkdir -p " .. quote(node.dir .. "/home"))
+    write(node.dir .. "/home/.erlang.cookie", cookie)
+    shell("chmod 400 " .. quote(node.dir .. "/home/.erlang.cookie"))
+    write(node.dir .. "/advanced.config", ("[{kernel, [{net_ticktime, %d}]}].\n"):format(TICK))
+  end
+  return node
+end
+
+local function link(i, j) return ("link-%d-%d"):format(i, j) end
+
+local function setting(node, name)
+  for line in io.lines(node.dir .. "/settings") do
+    local value = line:match("^" .. name .. "=(.*)$")
+    if value then return value end
+  end
+end
+
+local function join(self, proxy)
+  local nodes = self.nodes
+  for i, from in ipairs(nodes) do
+    for j, to in ipairs(nodes) do
+      if i ~= j then
+        local port = proxy:route(link(i, j),
+          { target = { host = "127.0.0.1", port = tonumber(setting(to, "DIST_PORT")) } })
+        proxy:alias(tonumber(setting(from, "EPMD_PORT")), to.node:match "^[^@]+", port)
+      end
+    end
+  end
+  for i = 2, #nodes do
+    for _, words in ipairs { { "stop_app" }, { "join_cluster", nodes[1].node }, { "start_app" } } do
+      local out, ok = nodes[i]:ctl((table.unpack or unpack)(words))
+      if not ok then error(("rabbitmqctl %s: %s"):format(words[1], out), 0) end
+    end
+  end
+end
+
+--- `count` is 1 or 3. Returns when all nodes are up and joined.
+function cluster.start(count, proxy)
+  local self = setmetatable({ nodes = {}, proxy = proxy, down = {} }, Cluster)
+  local cookie = count > 1 and ("CHAOS%d"):format(os.time()) or nil
+  for i = 1, count do
+    local node = new_node(cookie)
+    self.nodes[i] = node
+    if i > 1 then shell(("cp -a %s %s"):format(quote(self.nodes[1].dir .. "/tls"), quote(node.dir .. "/tls"))) end
+    node:start()
+  end
+  if count > 1 then
+    join(self, proxy)
+    self:wait_whole(60)
+  end
+  return self
+end
+
+local RUNNING = [[case rabbit:is_running() of
+  true -> length(rabbit_mnesia:cluster_nodes(running)); false -> 0 end]]
+
+--- Waits until every node runs and sees all others.
+function Cluster:wait_whole(seconds)
+  for i, node in ipairs(self.nodes) do
+    local seen
+    wait_until(function()
+      local ok, answer = pcall(node.eval, node, RUNNING)
+      seen = answer
+      return ok and tonumber(answer) == #self.nodes, answer
+    end, seconds, ("node %d sees all %d (%s)"):format(i, #self.nodes, tostring(seen)))
+  end
+end
+
+--- The number of a node that runs.
+function Cluster:running()
+  for i, node in ipairs(self.nodes) do
+    if not self.down[i] and node:running() then return i end
+  end
+  error("no node runs", 0)
+end
+
+--- Evaluates Erlang in a node that runs.
+function Cluster:eval(expression) return self.nodes[self:running()]:eval(expression) end
+
+--- The number of the node that leads a quorum queue.
+function Cluster:leader(queue)
+  local name = self:eval(([[{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
+    {ok, _, {_, Leader}} = ra:members(amqqueue:get_pid(Q)), Leader]]):format(queue))
+  for i, node in ipairs(self.nodes) do
+    if name:find(node.node, 1, true) then return i end
+  end
+  error("no node leads " .. queue .. ": " .. name, 0)
+end
+
+function Cluster:kill(i)
+  self.down[i] = true
+  self.nodes[i]:kill()
+end
+
+function Cluster:halt(i)
+  self.down[i] = true
+  self.nodes[i]:halt()
+end
+
+--- A node again, after kill or halt.
+function Cluster:revive(i)
+  self.nodes[i]:start()
+  self.down[i] = nil
+  if #self.nodes > 1 then self:wait_whole(90) end
+end
+
+function Cluster:freeze(i) self.nodes[i]:freeze() end
+function Cluster:thaw(i)
+  self.nodes[i]:thaw()
+  if #self.nodes > 1 then self:wait_whole(90) end
+end
+
+local ALARM = {
+  memory = { "vm_memory_monitor:set_vm_memory_high_watermark({absolute, 1000000})",
+    "vm_memory_monitor:set_vm_memory_high_watermark(0.6)" },
+  disk = { "rabbit_disk_monitor:set_disk_free_limit(1000000000000000)",
+    "rabbit_disk_monitor:set_disk_free_limit(16000000)" },
+}
+
+--- The alarm "memory" or "disk" of a node, on or off. Returns when the node has it so.
+function Cluster:alarm(i, kind, on)
+  local node = self.nodes[i]
+  node:eval("ok = " .. ALARM[kind][on and 1 or 2])
+  wait_until(function()
+    local there = node:eval(("lists:member({{resource_limit, %s, node()}, []}, rabbit_alarm:get_alarms())"):format(kind))
+    return (there == "true") == on
+  end, 60, ("the %s alarm is %s"):format(kind, on and "on" or "off"))
+end
+
+-- Calls `f` with each route between node i and the others: its name, and whether it leads away from i.
+local function each_link(self, i, f)
+  for k = 1, #self.nodes do
+    if k ~= i then
+      f(link(i, k), true)
+      f(link(k, i), false)
+    end
+  end
+end
+
+--- Node i is cut off: "cut" (its connections are reset and refused), "silent" (nothing arrives any more), "deaf" (nothing
+--- arrives at it, what it says arrives).
+function Cluster:split(i, how)
+  each_link(self, i, function(name, away)
+    if how == "cut" then
+      self.proxy:refuse(name)
+      self.proxy:cut(name, "reset")
+    elseif how == "silent" then
+      self.proxy:weather(name, { stalled = { up = true, down = true } })
+    else
+      self.proxy:weather(name, { stalled = { up = not away, down = away } })
+    end
+  end)
+end
+
+--- Ends a split, and waits until the nodes are one again.
+function Cluster:mend(i)
+  each_link(self, i, function(name)
+    self.proxy:weather(name, {})
+    self.proxy:open(name)
+  end)
+  self:wait_whole(90)
+end
+
+function Cluster:delete_queue(name)
+  self.nodes[self:running()]:delete_queue("/", name)
+end
+
+--- A new certificate for all nodes, of our authority or of another one. Their caches are emptied.
+function Cluster:certify(authority)
+  local tls = quote(self.nodes[1].dir .. "/tls")
+  shell(([[cd %s && umask 077 && { openssl ecparam -name prime256v1 -genkey -noout -out new.key &&
+    openssl req -new -config openssl.cnf -key new.key -subj /CN=localhost -out new.csr &&
+    openssl x509 -req -in new.csr -CA %s.pem -CAkey %s.key -set_serial 0x$(openssl rand -hex 8) -days 30 \
+      -extfile openssl.cnf -extensions server -out new.pem; } >/dev/null 2>&1]]):format(tls, authority, authority))
+  for _, node in ipairs(self.nodes) do
+    local own = quote(node.dir .. "/tls")
+    shell(("cp %s/new.pem %s/server.pem && cp %s/new.key %s/server.key"):format(tls, own, tls, own))
+    node:eval("ssl:clear_pem_cache()")
+  end
+end
+
+--- The fingerprint of the certificate in a file, or that a port serves.
+function Cluster:fingerprint(port)
+  local source = port and ("openssl s_client -connect 127.0.0.1:%d </dev/null 2>/dev/null"):format(port)
+    or ("cat %s"):format(quote(self.nodes[1].dir .. "/tls/server.pem"))
+  local pipe = assert(io.popen(source .. " | openssl x509 -noout -fingerprint 2>/dev/null"))
+  local text = pipe:read "*a"
+  pipe:close()
+  return text
+end
+
+--- The nodes' logs, copied to a folder.
+function Cluster:keep_logs(folder)
+  for i, node in ipairs(self.nodes) do
+    os.execute(("mkdir -p %s && cp %s/log/*.log %s 2>/dev/null"):format(quote(folder .. "/node-" .. i), quote(node.dir),
+      quote(folder .. "/node-" .. i)))
+  end
+end
+
+function Cluster:stop()
+  for _, node in ipairs(self.nodes) do node:stop() end
+end
+
+return cluster

@@ -1,0 +1,26 @@
+--- main: `make chaos`. Clients of the library against real brokers, while everything breaks.
+---
+---     lua spec/chaos/main.lua [SEED] [MINUTES] [NODES] [RATE]
+---
+--- Without MINUTES (or with 0) every fault strikes once on one node, then those of a cluster on three. NODES: 1 or 3, for one of
+--- the two only. The seed draws the faults, not the time they meet: the same seed is the same schedule, not the same run.
+
+package.path = "./?.lua;./examples/?.lua;" .. package.path
+
+local report = require "spec.chaos.report"
+local round = require "spec.chaos.round"
+
+local seed = tonumber(arg[1]) or os.time() % 1000000
+local minutes = tonumber(arg[2]) or 0
+local only = tonumber(arg[3]) or 0
+local rate = tonumber(arg[4]) or 1
+
+local folder = "build/chaos"
+local rounds = only ~= 0 and { only } or { 1, 3 }
+local results = {}
+for _, nodes in ipairs(rounds) do
+  results[#results + 1] = round.run { nodes = nodes, seed = seed, rate = rate, folder = ("%s/%d"):format(folder, nodes),
+    seconds = minutes > 0 and minutes * 60 / #rounds or nil }
+end
+local good = report.print(results, folder)
+os.exit(good and 0 or 1, true)
