@@ -157,6 +157,13 @@ static eb_code close_code (const eb_session *s,
 static bool on_close (eb_session *s, const amqp_connection_close_t *m) {
   eb_error err;
   session_reply_error(&err, close_code(s, m), m->reply_code, m->reply_text);
+  if (s->phase == EB_PHASE_TUNING && err.code == EB_ERR_REFUSED &&
+      s->config.auth == EB_AUTH_EXTERNAL) {
+    size_t n = strlen(err.message);
+    snprintf(err.message + n, sizeof err.message - n, " EXTERNAL takes the "
+             "user from the client certificate: give certfile and keyfile, and "
+             "the broker a user of the certificate's name");
+  }
   amqp_connection_close_ok_t ok;
   memset(&ok, 0, sizeof ok);
   session_send(s, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok, 0);

@@ -21,14 +21,28 @@ static int no_password (char *to, int size, int writing, void *asked) {
   return -1;
 }
 
+static bool unreadable (const char *option, const char *path, int e,
+                        eb_error *err) {
+  return eb_error_set(err, EB_ERR_TLS, "%s %s: %s", option, path, strerror(e));
+}
+
+/* OpenSSL's own words for these are "system lib" and "PEM lib". */
 static bool check_readable (const char *option, const char *path,
                             eb_error *err) {
   FILE *f = fopen(path, "r");
-  if (f == NULL)
-    return eb_error_set(err, EB_ERR_TLS, "%s %s: %s", option, path,
-                        strerror(errno));
+  if (f == NULL) return unreadable(option, path, errno, err);
   fclose(f);
   return true;
+}
+
+static bool is_directory (const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static bool check_file (const char *option, const char *path, eb_error *err) {
+  if (is_directory(path)) return unreadable(option, path, EISDIR, err);
+  return check_readable(option, path, err);
 }
 
 static bool unusable (const char *option, const char *path, const char *what,
@@ -38,7 +52,6 @@ static bool unusable (const char *option, const char *path, const char *what,
 }
 
 static bool load_ca (SSL_CTX *ctx, const char *path, eb_error *err) {
-  struct stat st;
   ERR_clear_error();
   if (path == NULL) {
     if (SSL_CTX_set_default_verify_paths(ctx) == 1) return true;
@@ -47,7 +60,7 @@ static bool load_ca (SSL_CTX *ctx, const char *path, eb_error *err) {
                         eb_tls_reason(ERR_peek_last_error()));
   }
   if (!check_readable("cacertfile", path, err)) return false;
-  bool directory = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+  bool directory = is_directory(path);
   if (SSL_CTX_load_verify_locations(ctx, directory ? NULL : path,
                                     directory ? path : NULL) == 1)
     return true;
@@ -57,7 +70,7 @@ static bool load_ca (SSL_CTX *ctx, const char *path, eb_error *err) {
 static bool load_key (SSL_CTX *ctx, const char *option, const char *path,
                       eb_error *err) {
   bool asked = false;
-  if (!check_readable(option, path, err)) return false;
+  if (!check_file(option, path, err)) return false;
   ERR_clear_error();
   SSL_CTX_set_default_passwd_cb_userdata(ctx, &asked);
   int loaded = SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM);
@@ -81,7 +94,7 @@ static bool load_client (SSL_CTX *ctx, const eb_tls_options *o, eb_error *err) {
     return eb_error_set(err, EB_ERR_TLS, "keyfile %s without certfile",
                         o->keyfile);
   if (o->certfile == NULL) return true;
-  if (!check_readable("certfile", o->certfile, err)) return false;
+  if (!check_file("certfile", o->certfile, err)) return false;
   ERR_clear_error();
   if (SSL_CTX_use_certificate_chain_file(ctx, o->certfile) != 1)
     return unusable("certfile", o->certfile, "certificate", err);

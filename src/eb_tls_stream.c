@@ -136,6 +136,17 @@ static eb_io_status not_verified (eb_tls_stream *s, eb_error *err) {
         eb_error_set(err, EB_ERR_TLS, "certificate of %s is not trusted: %s; "
                      "cacertfile %s has no CA that signed it", s->peer, why, ca);
       break;
+    case X509_V_ERR_INVALID_PURPOSE:
+      eb_error_set(err, EB_ERR_TLS, "certificate of %s is not for servers: %s; "
+                   "the broker needs one with the extended key usage serverAuth",
+                   s->peer, why);
+      break;
+    case X509_V_ERR_EE_KEY_TOO_SMALL: case X509_V_ERR_CA_KEY_TOO_SMALL:
+    case X509_V_ERR_CA_MD_TOO_WEAK:
+      eb_error_set(err, EB_ERR_TLS, "certificate of %s, or of its CA, is too "
+                   "weak: %s; renew it with 2048 bits of RSA or more, or an "
+                   "elliptic curve, signed with SHA-256", s->peer, why);
+      break;
     default:
       eb_error_set(err, EB_ERR_TLS, "certificate of %s is not trusted: %s",
                    s->peer, why);
@@ -305,9 +316,13 @@ static void describe_alert (eb_tls_stream *s, int alert, eb_error *err) {
     eb_error_set(err, EB_ERR_TLS, "%s does not know the name %s; pass "
                  "server_name_indication=... (TLS alert: %s)", s->peer, s->name,
                  text);
-  else
-    eb_error_set(err, EB_ERR_TLS, "%s ended TLS with the alert '%s'", s->peer,
+  else if (alert == SSL_AD_HANDSHAKE_FAILURE)
+    eb_error_set(err, EB_ERR_TLS, "%s ended TLS with the alert '%s': mostly "
+                 "there is no cipher suite in common; its log tells", s->peer,
                  text);
+  else
+    eb_error_set(err, EB_ERR_TLS, "%s ended TLS with the alert '%s'; its log "
+                 "may tell why", s->peer, text);
 }
 
 static void describe_tls (eb_tls_stream *s, unsigned long e, eb_error *err) {
@@ -328,6 +343,10 @@ static void describe_tls (eb_tls_stream *s, unsigned long e, eb_error *err) {
         eb_error_set(err, EB_ERR_TLS, "%s does not answer in TLS (%s): plain "
                      "AMQP is amqp://, mostly on port 5672; TLS is amqps://, "
                      "mostly on port 5671", s->peer, eb_tls_reason(e));
+        return;
+      case SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC:
+        eb_error_set(err, EB_ERR_TLS, "what %s sent was damaged on the way, or "
+                     "forged: %s", s->peer, eb_tls_reason(e));
         return;
       default: break;
     }
