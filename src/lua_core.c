@@ -88,11 +88,13 @@ static const luaL_Reg functions[] = {
     {"hostname", core_hostname},    {"error", core_error},
     {"trap", lua_signal_trap},      {"untrap", lua_signal_untrap},
     {"trapped", lua_signal_trapped}, {"url", lua_url_parse},
-    {"generation", core_generation}, {NULL, NULL}};
+    {"generation", core_generation}, {"bell", lua_bell_new},
+    {NULL, NULL}};
 
 int luaopen_eventbus_core (lua_State *L) {
   lua_bus_register(L);
   lua_delivery_register(L);
+  lua_bell_register(L);
   luaL_newlib(L, functions);
   lua_json_open(L);
   lua_setfield(L, -2, "json");

@@ -8,7 +8,9 @@
 int lua_json_open (lua_State *L);
 int lua_envelope_open (lua_State *L);
 
-/* A function of eventbus.core itself; see lua_url.c. */
+/* Functions of eventbus.core itself; see lua_url.c, lua_bell.c. */
 int lua_url_parse (lua_State *L);
+int lua_bell_new (lua_State *L);
+void lua_bell_register (lua_State *L);
 
 #endif

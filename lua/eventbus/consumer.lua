@@ -296,6 +296,7 @@ function Consumer:handle(delivery, event, worker)
   if record then record.seconds = core.now() - began end
   if worker then
     worker.ctx, worker.record = nil, nil
+    if self._hub.loop.uninterrupted then self._hub.loop:uninterrupted() end
     -- It took too long: its event has gone back to the queue.
     if worker.abandoned then return end
   end

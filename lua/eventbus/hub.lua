@@ -197,6 +197,7 @@ end
 ---@return boolean
 function Hub:pump()
   self.unpumped = 0
+  if self.loop.uninterrupted then self.loop:uninterrupted() end
   local bus, any = self.core, false
   local kind, id, a, b, c = bus:next()
   while kind do

@@ -4,7 +4,7 @@ local nearest = require "eventbus.nearest"
 
 local loops = {}
 
-local NAMES = { "blocking", "cqueues", "luv", "copas", "openresty", "tarantool", "prosody" }
+local NAMES = { "blocking", "cqueues", "luv", "copas", "openresty", "haproxy", "tarantool", "prosody" }
 local METHODS = { "wait", "suspend", "resume", "spawn", "yieldable" }
 
 ---@class eventbus.Loop
@@ -19,6 +19,7 @@ local METHODS = { "wait", "suspend", "resume", "spawn", "yieldable" }
 ---@field background nil|fun(self, f: function): boolean|nil
 ---@field exiting nil|fun(self): boolean
 ---@field close nil|fun(self)
+---@field uninterrupted nil|fun(self)
 ---@field never_blocks boolean|nil
 ---@field sheds boolean|nil
 ---@field signals boolean|nil
@@ -49,6 +50,8 @@ local function running_in()
     return "openresty"
   end
   if type(rawget(_G, "_TARANTOOL")) == "string" then return "tarantool" end
+  local haproxy = rawget(_G, "core")
+  if type(haproxy) == "table" and haproxy.register_task and haproxy.tcp then return "haproxy" end
   local prosody = rawget(_G, "prosody")
   if type(prosody) == "table" and prosody.process_type == "prosody" then return "prosody" end
   return "blocking"

@@ -105,6 +105,7 @@ local scratch = {}
 function sender.send(self, exchange, event_type, data, opts, where, level, batch)
   local hub, defaults = self._hub, self._defaults
   local settings = hub.config
+  if hub.loop.uninterrupted then hub.loop:uninterrupted() end
   local key, properties, timeout, codec = event_type, self._properties, settings.publish_timeout, settings.codec
   if type(exchange) ~= "string" then options.argument(exchange, "string", where, "the exchange", level) end
   if type(event_type) ~= "string" then options.argument(event_type, "string", where, "the event type", level) end

@@ -136,6 +136,17 @@ function hosts.tarantool()
   }
 end
 
+--- In a task of HAProxy.
+function hosts.haproxy()
+  local haproxy = rawget(_G, "core")
+  return {
+    loop = "haproxy",
+    go = haproxy.register_task,
+    sleep = function(seconds) haproxy.msleep(math.ceil(seconds * 1000)) end,
+    main = function(f) f() end,
+  }
+end
+
 --- In a module of Prosody's.
 function hosts.prosody()
   local async = require "util.async"
