@@ -72,7 +72,8 @@ describe("a TLS peer that is not to be trusted", function()
   end)
 
   it("is refused once expired, and before its time", function()
-    refuses(ca:issue { name = "expired", from = -3, to = -1 }, { cacertfile = ca.file }, "ended on 20", "renew it on the broker")
+    refuses(ca:issue { name = "expired", from = -3, to = -1 }, { cacertfile = ca.file }, "ended on 20",
+      "renew it on the broker")
     refuses(ca:issue { name = "future", from = 1, to = 3 }, { cacertfile = ca.file }, "is in the future", "check the clock")
   end)
 
@@ -179,7 +180,8 @@ describe("a client certificate", function()
 
   it("of an authority that the broker does not know is refused, and named", function()
     local stranger = ca:issue { name = "stranger", usage = "clientAuth", subject = "eventbus-client" }
-    wrong({ certfile = stranger.certificate, keyfile = stranger.key }, "tls", "does not accept the client certificate", "stranger.pem")
+    wrong({ certfile = stranger.certificate, keyfile = stranger.key }, "tls", "does not accept the client certificate",
+      "stranger.pem")
   end)
 
   it("is missed where the broker's login needs it", function()
@@ -197,7 +199,8 @@ describe("a client certificate", function()
   it("that cannot be read is named, with the option", function()
     local one, folder = ca:issue { name = "three" }, program.folder()
     wrong({ certfile = folder .. "/none.pem", keyfile = one.key }, "tls", "certfile " .. folder .. "/none.pem: No such file")
-    wrong({ certfile = one.certificate, keyfile = folder .. "/none.key" }, "tls", "keyfile " .. folder .. "/none.key: No such file")
+    wrong({ certfile = one.certificate, keyfile = folder .. "/none.key" }, "tls",
+      "keyfile " .. folder .. "/none.key: No such file")
     wrong({ certfile = folder, keyfile = one.key }, "tls", "certfile " .. folder .. ": Is a directory")
     wrong({ certfile = one.certificate, keyfile = folder }, "tls", "keyfile " .. folder .. ": Is a directory")
   end)

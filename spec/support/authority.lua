@@ -1,5 +1,5 @@
---- authority: a certificate authority of a test's own, made by the openssl command, and real TLS servers (openssl s_server)
---- that show its certificates.
+--- authority: a certificate authority of a test's own, made by the openssl command, and real TLS servers (openssl
+--- s_server) that show its certificates.
 ---
 ---     local ca = authority.new()                                        -- ca.file: its own certificate
 ---     local c = ca:issue { name = "good", alt = "DNS:localhost" }       -- c.certificate, c.key: PEM files
@@ -36,6 +36,14 @@ unique_subject = no
 commonName = supplied
 ]]
 
+local LEAF = [[
+[leaf]
+basicConstraints = CA:FALSE
+keyUsage = critical,digitalSignature
+extendedKeyUsage = %s
+subjectAltName = %s
+]]
+
 local function run(folder, command)
   local line = ("cd %s && umask 077 && %s >>log 2>&1"):format(program.quote(folder), command)
   local result = os.execute(line)
@@ -56,7 +64,8 @@ function authority.new()
   write(folder .. "/openssl.cnf", CONFIGURATION:format(folder, folder))
   write(folder .. "/index", "")
   run(folder, "openssl ecparam -name prime256v1 -genkey -noout -out ca.key")
-  run(folder, "openssl req -new -x509 -config openssl.cnf -extensions ca -key ca.key -days 30 -subj '/CN=test CA' -out ca.pem")
+  run(folder, "openssl req -new -x509 -config openssl.cnf -extensions ca -key ca.key -days 30 -subj '/CN=test CA' "
+    .. "-out ca.pem")
   return setmetatable({ folder = folder, file = folder .. "/ca.pem" }, Authority)
 end
 
@@ -67,14 +76,15 @@ end
 ---@return { certificate: string, key: string }
 function Authority:issue(options)
   local name = options.name
-  write(("%s/%s.ext"):format(self.folder, name), ("[leaf]\nbasicConstraints = CA:FALSE\nkeyUsage = critical,digitalSignature\n"
-    .. "extendedKeyUsage = %s\nsubjectAltName = %s\n"):format(options.usage or "serverAuth", options.alt or "DNS:localhost,IP:127.0.0.1"))
+  write(("%s/%s.ext"):format(self.folder, name), LEAF:format(options.usage or "serverAuth",
+    options.alt or "DNS:localhost,IP:127.0.0.1"))
   run(self.folder, ("openssl ecparam -name prime256v1 -genkey -noout -out %s.key"):format(name))
   run(self.folder, ("openssl req -new -config openssl.cnf -key %s.key -subj '/CN=%s' -out %s.csr"):format(name,
     options.subject or name, name))
-  run(self.folder, ("openssl ca -batch -config openssl.cnf -name signer -in %s.csr -out %s.pem -notext -startdate %s -enddate %s "
-    .. "-extfile %s.ext -extensions leaf -keyfile %s -cert ca.pem%s"):format(name, name, stamp(options.from or -1),
-    stamp(options.to or 30), name, options.self and name .. ".key" or "ca.key", options.self and " -selfsign" or ""))
+  run(self.folder, ("openssl ca -batch -config openssl.cnf -name signer -in %s.csr -out %s.pem -notext -startdate %s "
+    .. "-enddate %s -extfile %s.ext -extensions leaf -keyfile %s -cert ca.pem%s"):format(name, name,
+    stamp(options.from or -1), stamp(options.to or 30), name, options.self and name .. ".key" or "ca.key",
+    options.self and " -selfsign" or ""))
   return { certificate = ("%s/%s.pem"):format(self.folder, name), key = ("%s/%s.key"):format(self.folder, name) }
 end
 
@@ -84,7 +94,8 @@ Server.__index = Server
 --- A server that shakes hands with this certificate and then says nothing. `more`: further words of openssl s_server.
 function authority.serve(identity, more)
   -- -rev answers line by line, and AMQP has no lines: after the handshake it is a broker that has stalled.
-  local command = { "openssl", "s_server", "-accept", "127.0.0.1:0", "-rev", "-cert", identity.certificate, "-key", identity.key }
+  local command = { "openssl", "s_server", "-accept", "127.0.0.1:0", "-rev", "-cert", identity.certificate,
+    "-key", identity.key }
   for _, word in ipairs(more or {}) do command[#command + 1] = word end
   local process = program.start("s_server", command)
   local port = wait.wait_until(function()

@@ -1,10 +1,11 @@
---- meddler: a TCP relay between a client and a real server, in a process of its own, that meddles with what the server sends.
+--- meddler: a TCP relay between clients and a real server, in a process of its own, that meddles with what the server
+--- sends.
 ---
 ---     local m = meddler.start(server_port, "drip", 0.02)    -- a byte every 20 ms
 ---     m.port, m:stop()
 ---
---- Manners: "pass"; "drip" SECONDS, a byte at a time; "cut" N, the first N bytes, then the end; "turn" N, the Nth byte with its
---- bits turned over. The same file is the relay when it is run as a program: meddler.lua PORT MANNER NUMBER
+--- Manners: "pass"; "drip" SECONDS, a byte at a time; "cut" N, the first N bytes, then the end; "turn" N, the Nth byte with
+--- its bits turned over. The same file is the relay when it is run as a program: meddler.lua PORT MANNER NUMBER
 
 local socket = require "socket"
 
