@@ -73,6 +73,8 @@ bool eb_error_setv (eb_error *err, eb_code code, const char *fmt, va_list ap) {
   err->reply_code = 0;
   if (vsnprintf(err->message, sizeof err->message, fmt, ap) < 0)
     err->message[0] = '\0';
+  for (char *c = err->message; *c != '\0'; c++)
+    if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
   return false;
 }
 

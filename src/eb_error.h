@@ -57,8 +57,9 @@ eb_code eb_code_of_reply (int reply_code);
 
 void eb_error_clear (eb_error *err);
 
-/* Sets code and text. 'err' may be NULL. Returns false, so that a failing
-** function can end with 'return eb_error_set(...)'. */
+/* Sets code and text. Part of the text may come from a peer and reach a terminal
+** or a log: control characters become '?'. 'err' may be NULL. Returns false, so
+** that a failing function can end with 'return eb_error_set(...)'. */
 bool eb_error_set (eb_error *err, eb_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 bool eb_error_setv (eb_error *err, eb_code code, const char *fmt, va_list ap);

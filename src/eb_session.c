@@ -185,8 +185,6 @@ bool session_breakf (eb_session *s, eb_code code, const char *fmt, ...) {
 void session_reply_error (eb_error *err, eb_code code, int reply_code,
                           amqp_bytes_t text) {
   eb_error_set(err, code, "%.*s", (int)text.len, (const char *)text.bytes);
-  for (char *c = err->message; *c != '\0'; c++)  /* it may reach a terminal */
-    if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
   if (err->message[0] == '\0')
     eb_error_set(err, code, "the broker closed it with code %d and no text",
                  reply_code);

@@ -202,6 +202,19 @@ static void content_for_nobody (server *s, int fd) {
   wait_for_end(s, fd);
 }
 
+/* Escapes for the terminal on which its words are read. */
+static void escapes (server *s, int fd) {
+  eb_buffer b;
+  amqp_connection_start_t start;
+  eb_buffer_init(&b);
+  memset(&start, 0, sizeof start);
+  start.version_minor = 9;
+  start.mechanisms = eb_codec_cstring("\033]0;owned\007\nerror: forged");
+  put_method(&b, 0, AMQP_CONNECTION_START_METHOD, &start);
+  send_buffer(s, fd, &b);
+  wait_for_end(s, fd);
+}
+
 static void hang_up (server *s, int fd) { (void)s, (void)fd; }
 
 /* The victim: one bus, one publish. All that it is told, in 'said'. */
@@ -286,6 +299,7 @@ SUFFERS(a_channel_that_was_never_opened, wrong_channel, "amqp", EB_ERR_TIMEOUT,
         "a frame on channel 4711, which is not open")
 SUFFERS(a_method_nobody_knows, unknown_method, "amqp", EB_ERR_TIMEOUT, "an unknown method (0x12345678)")
 SUFFERS(content_that_nobody_asked_for, content_for_nobody, "amqp", EB_ERR_TIMEOUT, "which is not open")
+SUFFERS(a_server_that_writes_to_the_terminal, escapes, "amqp", EB_ERR_REFUSED, "only: ?]0;owned??error: forged")
 SUFFERS(a_tls_server_that_says_nothing, nothing, "amqps", EB_ERR_TIMEOUT, "did not complete the connection in 300 ms")
 SUFFERS(a_tls_handshake_that_comes_by_the_byte, slow_tls, "amqps", EB_ERR_TIMEOUT,
         "did not complete the connection in 300 ms")
@@ -304,6 +318,7 @@ int main (void) {
   RUN(a_channel_that_was_never_opened);
   RUN(a_method_nobody_knows);
   RUN(content_that_nobody_asked_for);
+  RUN(a_server_that_writes_to_the_terminal);
   RUN(a_tls_server_that_says_nothing);
   RUN(a_tls_handshake_that_comes_by_the_byte);
   RUN(a_tls_server_of_garbage);
