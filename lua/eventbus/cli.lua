@@ -8,6 +8,7 @@
 -- which reports one and returns the exit code.
 
 local exit = require "eventbus.cli.exit"
+local redact = require "eventbus.redact"
 local terminal = require "eventbus.cli.terminal"
 
 local cli = {}
@@ -85,9 +86,17 @@ end
 local function failure_of(raised)
   if exit.is_failure(raised) then return raised end
   if type(raised) == "table" and raised.code and raised.message then return exit.of_error(raised) end
-  local text = type(raised) == "table" and raised.bug or tostring(raised)
-  if text:find("interrupted!", 1, true) then return { code = exit.INTERRUPTED } end
-  return { code = exit.BUG, message = "this should not have happened, please report it:\n" .. text }
+  local said = type(raised) == "table" and raised.bug or tostring(raised)
+  if said:find("interrupted!", 1, true) then return { code = exit.INTERRUPTED } end
+  return { code = exit.BUG, message = "this should not have happened, please report it:\n" .. said }
+end
+
+-- A URL typed where something else was meant is quoted back, and what is printed may end in a log.
+local function presentable(failure)
+  for _, field in ipairs { "message", "hint" } do
+    if failure[field] then failure[field] = redact.urls(failure[field]) end
+  end
+  return failure
 end
 
 -- The command that a command line names, when there is one; it need not be right otherwise.
@@ -114,7 +123,7 @@ function cli.main(argv)
     return code
   end, traced)
   if ok then return result or exit.OK end
-  local failure, command = failure_of(result), named(argv)
+  local failure, command = presentable(failure_of(result)), named(argv)
   if type(command) == "table" and command.failed and failure.message then return command.failed(failure, self) end
   tell(self.err, failure)
   return failure.code

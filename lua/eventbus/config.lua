@@ -4,6 +4,7 @@
 
 local loops = require "eventbus.loops"
 local options = require "eventbus.options"
+local redact = require "eventbus.redact"
 local retry = require "eventbus.retry"
 local units = require "eventbus.units"
 
@@ -149,8 +150,7 @@ local function read_environment(getenv)
     if text and text ~= "" then
       local value, expected = variable.rule(text)
       if value == nil then
-        -- The URL is never shown: it may hold a password.
-        return nil, ("environment variable %s: expected %s, got %q"):format(variable.name, expected, text)
+        return nil, ("environment variable %s: expected %s, got %q"):format(variable.name, expected, redact.urls(text))
       end
       found[variable.key] = value
     end

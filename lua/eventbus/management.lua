@@ -41,7 +41,12 @@ function management.new(url, parts, options)
   url = url or (parts.tls and "https://%s:15671" or "http://%s:15672"):format(host)
   local scheme, rest = url:match("^(https?)://(.+)$")
   if not scheme then return nil, "the management URL must begin with http:// or https://" end
-  local userinfo, place = rest:match("^([^/]*)@(.*)$")
+  -- What stands before the last '@' is never shown, wherever an unescaped character has moved it.
+  local userinfo, place = rest:match("^(.*)@(.*)$")
+  if userinfo and userinfo:find("[@/?#%s%c]") then
+    return nil, "the management URL: in a user or password write '@' as %40, '/' as %2F, '?' as %3F, '#' as %23, "
+      .. "a space as %20"
+  end
   local user, password = parts.user or "guest", parts.password or "guest"
   if userinfo then
     local u, p = userinfo:match("^([^:]*):?(.*)$")

@@ -3,6 +3,7 @@
 -- A mistake raises at the line of the user who made it; an unknown key names the nearest known one.
 
 local nearest = require "eventbus.nearest"
+local redact = require "eventbus.redact"
 local units = require "eventbus.units"
 
 local options = {}
@@ -121,7 +122,10 @@ local function keys_of(schema)
 end
 
 local function shown(value)
-  if type(value) == "string" then return ("%q"):format(#value > 60 and value:sub(1, 60) .. "..." or value) end
+  if type(value) == "string" then
+    value = redact.urls(value)
+    return ("%q"):format(#value > 60 and value:sub(1, 60) .. "..." or value)
+  end
   if type(value) == "number" or type(value) == "boolean" then return tostring(value) end
   return "a " .. type(value)
 end
