@@ -39,6 +39,7 @@ BINDING_SOURCES := $(sort $(wildcard src/lua_*.c))
 CTEST_SOURCES := $(sort $(wildcard spec/c/*_test.c))
 SIM_SOURCES := $(sort $(wildcard spec/sim/*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/*.c))
+PEERS = $(BUILD)/bench/peers
 LUA_SOURCES := $(shell find lua -name '*.lua' 2>/dev/null | sort)
 
 ENGINE_OBJECTS := $(ENGINE_SOURCES:src/%.c=$(ENGINE_DIR)/%.o)
@@ -155,7 +156,7 @@ openresty: deps-demo deps-nginx
 ## test       C unit tests and busted specs against a real broker; SPEC=path runs one spec, BUSTED=... adds options
 .PHONY: test
 test: deps
-	@$(MAKE) --no-print-directory build fork-module ctests interop bench LUA=$(LUA)
+	@$(MAKE) --no-print-directory build fork-module ctests interop bench-programs LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
 		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty) $(BUSTED)
 
@@ -238,7 +239,7 @@ lint: deps-lint
 EVENTS = 50000
 ROUNDS = 3
 bench-quick: deps
-	@$(MAKE) --no-print-directory build bench LUA=$(LUA)
+	@$(MAKE) --no-print-directory build bench-programs LUA=$(LUA)
 	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/quick.lua $(EVENTS) $(ROUNDS)'
 
 ## bench-hosts requests/s of nginx with a confirmed publish, reloads under load, memory; HOST_EVENTS=200000
@@ -255,10 +256,44 @@ bench-json: deps
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua bench/json.lua
 
-## bench      the programs of bench/, for instance build/bench/floor
-.PHONY: bench
-bench: $(BENCHES)
+## bench      all jobs through the library and its peers, in turns; writes docs/benchmarks.md: BENCH_EVENTS=20000 BENCH_ROUNDS=3 LONG=1
+.PHONY: bench deps-bench
+BENCH_EVENTS = 20000
+BENCH_ROUNDS = 3
+LONG =
+deps-bench:
+	@tools/deps --lua jit build
+	@tools/deps --lua 5.4 build demo test bench
+bench: deps-bench
+	@$(MAKE) --no-print-directory build LUA=jit
+	@$(MAKE) --no-print-directory build bench-peers LUA=5.4
+	@tools/env 5.4 -- @lua bench/all.lua $(BENCH_EVENTS) $(BENCH_ROUNDS) $(if $(LONG),long)
+
+## test-bench each peer's program does its jobs, and publishes the same event
+.PHONY: test-bench
+test-bench: deps-bench
+	@$(MAKE) --no-print-directory build LUA=jit
+	@$(MAKE) --no-print-directory build bench-peers LUA=5.4
+	@tools/run-tests --lua 5.4 --busted bench/peers_spec.lua $(BUSTED)
+
+.PHONY: bench-programs bench-peers
+bench-programs: $(BENCHES)
 	@:
+bench-peers: $(PEERS)/c $(PEERS)/go $(PEERS)/node_modules
+	@:
+
+$(PEERS)/c: bench/peers/c/client.c | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(LIB_LIBS)
+
+$(PEERS)/go: bench/peers/go/main.go
+	@mkdir -p $(@D)
+	$(call say,GO)GOPATH=/usr/share/gocode GO111MODULE=off GOFLAGS= GOCACHE='$(CURDIR)/$(BUILD)/go' CGO_ENABLED=0 \
+		go build -o $@ ./bench/peers/go
+
+$(PEERS)/node_modules: bench/peers/package.json
+	@mkdir -p $(@D) && cp $< $(@D)
+	$(call say,NPM)npm install --prefix $(@D) --silent --no-audit --no-fund --ignore-scripts && touch $@
 
 ## share      the command's man page and shell completions, in build/share
 .PHONY: share

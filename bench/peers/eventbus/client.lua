@@ -1,0 +1,222 @@
+--- The jobs of bench/peers/README.md through the library, and two that the others do not have:
+---
+---     client.lua fan EVENTS URL QUEUE N      subscribes to QUEUE.1 to QUEUE.N, prints "ready", consumes W + EVENTS
+---     client.lua spread EVENTS URL QUEUE N   publishes W + EVENTS to these queues in turn
+
+local eventbus = require "eventbus"
+local envelope = require "eventbus.envelope"
+-- In microseconds; that of the library counts milliseconds.
+local now = require("socket").gettime
+
+local job, count, url, queue, fan = arg[1], tonumber(arg[2]), arg[3], arg[4], tonumber(arg[5])
+if not (job and count and url and queue) then
+  io.stderr:write("usage: client.lua JOB EVENTS URL QUEUE\n")
+  os.exit(2)
+end
+local warm = math.floor(count / 10)
+local check = eventbus.assert
+
+local function order(i, items)
+  local list = {}
+  for n = 1, items or 1 do
+    list[n] = { product_id = "prod_456", sku = "SKU001", quantity = i % 5 + 1, price = 500.00 }
+  end
+  return {
+    order_id = "order_xyz", order_number = "ORD-2024-001", customer_id = "cust_123", items = list,
+    total = 1000.00, currency = "UAH", status = "pending",
+  }
+end
+
+-- The largest resident size so far.
+local function resident_kb()
+  local file = io.open("/proc/self/status")
+  if not file then return 0 end
+  local kb = file:read("*a"):match("VmHWM:%s*(%d+)")
+  file:close()
+  return tonumber(kb)
+end
+
+local wall, cpu
+local function begin() wall, cpu = now(), os.clock() end
+
+local function finish(more)
+  -- clock() counts all threads.
+  local spent, elapsed = os.clock() - cpu, now() - wall
+  print(("events=%d seconds=%.6f cpu=%.6f rss_kb=%d%s"):format(count, elapsed, spent, resident_kb(), more or ""))
+end
+
+local bus
+local function connect(options)
+  options.url, options.source = url, "oms-service"
+  bus = check(eventbus.connect(options))
+end
+
+local tenant = { tenant_id = "tenant_abc", routing_key = queue }
+local jobs = {}
+
+local function publish(options)
+  connect(options)
+  check(bus:declare { queues = { [queue] = {} } })
+  for i = 1, warm + count do
+    if i == warm + 1 then
+      check(bus:flush(60))
+      begin()
+    end
+    check(bus:publish_async("", "order.created", order(i), tenant))
+  end
+  check(bus:flush(60))
+  finish()
+end
+
+function jobs.publish() publish { outbox = 1000 } end
+
+-- The library knows no publish without a confirm: this is publish_async, flushed at the end.
+jobs["publish-none"] = function() publish {} end
+
+jobs["publish-one"] = function()
+  connect {}
+  check(bus:declare { queues = { [queue] = {} } })
+  for i = 1, warm + count do
+    if i == warm + 1 then begin() end
+    check(bus:publish("", "order.created", order(i), tenant))
+  end
+  finish()
+end
+
+function jobs.consume()
+  connect {}
+  check(bus:declare { queues = { [queue] = {} } })
+  local seen, total = 0, 0
+  check(bus:subscribe(queue, { ["order.created"] = function(event)
+    total = total + event.data.total
+    seen = seen + 1
+    if seen == warm then begin() end
+    if seen == warm + count then bus:stop() end
+  end }, { prefetch = 200 }))
+  if warm == 0 then begin() end
+  check(bus:run())
+  finish()
+  assert(total == 1000 * (warm + count), "the totals do not add up")
+end
+
+local function percentiles(list)
+  table.sort(list)
+  local function at(p) return list[math.max(1, math.ceil(#list * p))] * 1e6 end
+  return (" p50_us=%.0f p99_us=%.0f p999_us=%.0f"):format(at(0.5), at(0.99), at(0.999))
+end
+
+function jobs.latency()
+  connect {}
+  check(bus:declare { queues = { [queue] = {} } })
+  local sent, waits, seen = {}, {}, 0
+  check(bus:subscribe(queue, { ["order.created"] = function()
+    seen = seen + 1
+    if seen > warm then waits[#waits + 1] = now() - sent[seen] end
+  end }, { prefetch = 200 }))
+  local began, deadline = now(), now() + (warm + count) / 500 + 30
+  while seen < warm + count do
+    local due = began + #sent / 500
+    local at = now()
+    if at > deadline then error("events are missing") end
+    if #sent < warm + count and at >= due then
+      if #sent == warm then begin() end
+      sent[#sent + 1] = now()
+      check(bus:publish_async("", "order.created", order(#sent), tenant))
+      due = began + #sent / 500
+    end
+    -- Whole milliseconds: a wait for less would turn round and round.
+    check(bus:poll(#sent < warm + count and math.max(0, math.ceil((due - now()) * 1000)) / 1000 or 1))
+  end
+  finish(percentiles(waits))
+end
+
+function jobs.topology()
+  connect {}
+  local queues = {}
+  for i = 1, count do queues[queue .. "." .. i] = {} end
+  begin()
+  check(bus:declare { queues = queues })
+  finish()
+end
+
+local function stat_pid()
+  local file = assert(io.open("/proc/self/stat"))
+  local pid = file:read("*a"):match("^%d+")
+  file:close()
+  return pid
+end
+
+function jobs.consumers()
+  connect { reconnect_delay = 0.1, reconnect_max = 0.1, log = false }
+  check(bus:declare { queues = { [queue] = {} } })
+  for _ = 1, count do check(bus:subscribe(queue, function() end, { prefetch = 1, retry = false, dead_letter = false })) end
+  print("ready pid=" .. stat_pid())
+  io.stdout:flush()
+  check(bus:run())
+end
+
+function jobs.spread()
+  connect { outbox = 1000 }
+  begin()
+  for i = 1, warm + count do
+    check(bus:publish_async("", "order.created", order(i),
+      { tenant_id = "tenant_abc", routing_key = queue .. "." .. (i % fan + 1) }))
+  end
+  check(bus:flush(60))
+  finish()
+end
+
+function jobs.fan()
+  connect {}
+  local queues, seen, total = {}, 0, 0
+  for i = 1, fan do queues[queue .. "." .. i] = {} end
+  check(bus:declare { queues = queues })
+  for name in pairs(queues) do
+    check(bus:subscribe(name, { ["order.created"] = function(event)
+      total = total + event.data.total
+      seen = seen + 1
+      if seen == warm then begin() end
+      if seen == warm + count then bus:stop() end
+    end }, { prefetch = 200, retry = false, dead_letter = false }))
+  end
+  print("ready pid=" .. stat_pid())
+  io.stdout:flush()
+  if warm == 0 then begin() end
+  check(bus:run())
+  finish()
+  assert(total == 1000 * (warm + count), "the totals do not add up")
+end
+
+for size, items in pairs { small = 1, ["10k"] = 144, ["1m"] = 15000 } do
+  local fields = { type = "order.created", source = "oms-service", tenant_id = "tenant_abc" }
+  local function made()
+    fields.data = order(1, items)
+    return check(envelope.new(fields))
+  end
+  jobs["encode-" .. size] = function()
+    local event, bytes = made(), nil
+    for i = 1, warm + count do
+      if i == warm + 1 then begin() end
+      bytes = check(envelope.encode(event))
+    end
+    finish(" bytes=" .. #bytes)
+  end
+  jobs["decode-" .. size] = function()
+    local bytes = check(envelope.encode(made()))
+    local decoded
+    for i = 1, warm + count do
+      if i == warm + 1 then begin() end
+      decoded = check(envelope.decode(bytes))
+    end
+    finish(" bytes=" .. #bytes)
+    assert(#decoded.data.items == items)
+  end
+end
+
+local run = jobs[job]
+if not run then
+  io.stderr:write("no such job: " .. job .. "\n")
+  os.exit(3)
+end
+run()
+if bus then bus:close() end
