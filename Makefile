@@ -27,7 +27,10 @@ FLAVOUR = release
 BUILD = build
 ENGINE_DIR = $(BUILD)/engine/$(FLAVOUR)
 BINDING_DIR = $(BUILD)/$(LUA_NAME)/$(FLAVOUR)
-MODULE = $(BUILD)/$(LUA_NAME)/eventbus/core.so
+# Modules that only an interpreter with the sanitizer's runtime can load are apart.
+MODULE_DIR = $(BUILD)/$(LUA_NAME)$(if $(filter asan tsan,$(FLAVOUR)),/$(FLAVOUR))
+MODULE = $(MODULE_DIR)/eventbus/core.so
+HOST = $(MODULE_DIR)/lua
 ARCHIVE = $(BUILD)/$(LUA_NAME)/libeventbus.a
 CTEST_DIR = $(BUILD)/spec/$(FLAVOUR)
 SIM_DIR = $(BUILD)/sim/$(FLAVOUR)
@@ -49,7 +52,7 @@ BENCHES := $(BENCH_SOURCES:bench/%.c=$(BUILD)/bench/%)
 
 # What a packager or user may replace.
 CC ?= cc
-CFLAGS ?= -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+CFLAGS ?= -O2 -g
 LDFLAGS ?=
 PREFIX = /usr/local
 DESTDIR =
@@ -86,7 +89,12 @@ LIB_LIBS = $(call once,LIB_LIBS,$(foreach d,$(RABBITMQ_LIBDIR) $(OPENSSL_LIBDIR)
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
 WERROR =
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(WERROR) $(FLAVOUR_FLAGS) $(CFLAGS)
+# Against what a mistake in C could be used for, as far as the compiler knows it; HARDENING= builds without.
+takes = $(shell printf 'int x;' | $(CC) -Werror $(1) -x c -c -o /dev/null - 2>/dev/null && echo $(1))
+HARDENING = $(call once,HARDENING,$(foreach f,-fstack-protector-strong -fstack-clash-protection -fcf-protection,$(call takes,$f)) \
+	$(if $(filter -O1 -O2 -O3 -Os -Og,$(CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread $(WARNINGS) $(WERROR) \
+	$(or $(FLAVOUR_FLAGS),$(HARDENING)) $(CFLAGS)
 
 ifeq ($(FLAVOUR),asan)
 FLAVOUR_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DEB_ASAN
@@ -108,7 +116,7 @@ ALL_CFLAGS += -D_DARWIN_C_SOURCE
 MODULE_LDFLAGS = -bundle -undefined dynamic_lookup
 else
 # nodelete: the thread of a module that a closing Lua state unloads would run into unmapped code.
-MODULE_LDFLAGS = -shared -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now
+MODULE_LDFLAGS = -shared -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 endif
 
 # V=1 shows the commands.
@@ -200,6 +208,18 @@ asan:
 .PHONY: tsan
 tsan:
 	@$(MAKE) --no-print-directory FLAVOUR=tsan ctest
+
+## test-asan  the specs that touch the core, under AddressSanitizer and UndefinedBehaviorSanitizer; SPEC=, BUSTED=
+## test-tsan  the same under ThreadSanitizer, but for fork: a forked child has none of its threads
+.PHONY: test-asan test-tsan
+OF_CORE = bus consumer core deadletter envelope exit faults fork json settled stop tls
+test-asan: deps
+	@$(MAKE) --no-print-directory FLAVOUR=asan build host fork-module LUA=$(LUA)
+	@tools/run-tests --lua $(LUA) --flavour asan --busted $(or $(SPEC),$(OF_CORE:%=spec/%_spec.lua)) $(BUSTED)
+test-tsan: deps
+	@$(MAKE) --no-print-directory FLAVOUR=tsan build host LUA=$(LUA)
+	@tools/run-tests --lua $(LUA) --flavour tsan --busted \
+		$(or $(SPEC),$(patsubst %,spec/%_spec.lua,$(filter-out fork,$(OF_CORE)))) $(BUSTED)
 
 ## simulate   the session against a model of a broker, faults drawn from seeds: SEEDS=100000 FIRST=1 (docs/testing.md)
 .PHONY: simulate
@@ -367,7 +387,7 @@ clean:
 help:
 	@sed -n 's/^## /  make /p' Makefile
 
-.PHONY: objects ctests interop fork-module
+.PHONY: objects ctests interop fork-module host
 objects: $(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o) \
 	$(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o)
 	@:
@@ -375,7 +395,7 @@ ctests: $(CTESTS)
 	@:
 
 # fork() for the fork spec.
-FORK_MODULE = $(BUILD)/$(LUA_NAME)/spec/fork.so
+FORK_MODULE = $(MODULE_DIR)/spec/fork.so
 fork-module: $(FORK_MODULE)
 	@:
 
@@ -397,7 +417,15 @@ $(BUILD)/interop: $(wildcard spec/go/*.go)
 
 $(MODULE): $(ENGINE_OBJECTS) $(BINDING_OBJECTS)
 	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(MODULE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
+	$(call say,LD)$(CC) $(FLAVOUR_FLAGS) $(MODULE_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS)
+
+# The interpreter of the specs under a sanitizer.
+host: $(HOST)
+	@:
+
+$(HOST): spec/support/host.c src/lua_compat.h | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -Isrc $(LUA_CFLAGS) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(LUA_LIBS)
 
 # One object, so that what the engine's files share among themselves can be hidden from the host.
 $(ARCHIVE): $(ENGINE_OBJECTS) $(BINDING_OBJECTS)
