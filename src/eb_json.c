@@ -139,17 +139,9 @@ static size_t put_utf8 (char *to, unsigned c) {
 }
 
 /* What a letter behind a backslash stands for; 0: nothing. */
-static char escaped_by (char c) {
-  switch (c) {
-    case '"': case '\\': case '/': return c;
-    case 'b': return '\b';
-    case 'f': return '\f';
-    case 'n': return '\n';
-    case 'r': return '\r';
-    case 't': return '\t';
-    default: return 0;
-  }
-}
+static const char escaped_by[256] = {
+    ['"'] = '"', ['\\'] = '\\', ['/'] = '/', ['b'] = '\b', ['f'] = '\f',
+    ['n'] = '\n', ['r'] = '\r', ['t'] = '\t'};
 
 /* The escape at p (behind its backslash); NULL when it is wrong. */
 static const char *unescape (eb_json *j, const char *p, char *to, size_t *n) {
@@ -158,7 +150,7 @@ static const char *unescape (eb_json *j, const char *p, char *to, size_t *n) {
     return NULL;
   }
   if (*p != 'u') {
-    to[0] = escaped_by(*p);
+    to[0] = escaped_by[(unsigned char)*p];
     *n = 1;
     if (to[0] != 0) return p + 1;
     fail_at(j, p, "no such escape");
@@ -196,36 +188,67 @@ static bool bad_char (eb_json *j, const char *p) {
   return false;
 }
 
+/* What is near at *from: ASCII, and escapes of one letter. */
+static void read_near (const char **from, const char *end, char **to) {
+  const char *p = *from, *near = end - p > EB_NEAR ? p + EB_NEAR : end;
+  char *out = *to;
+  while (p < near) {
+    unsigned char c = (unsigned char)*p;
+    if (eb_json_letter[c] == 1) {
+      *out++ = (char)c;
+      p++;
+      continue;
+    }
+    char letter = c == '\\' && end - p > 1 ? escaped_by[(unsigned char)p[1]] : 0;
+    if (letter == 0) break;
+    *out++ = letter;
+    p += 2;
+    near = end - p > EB_NEAR ? p + EB_NEAR : end;
+  }
+  *from = p;
+  *to = out;
+}
+
+/* About SPAN bytes behind p, but no character cut in two. */
+static const char *span (const char *p, const char *end) {
+  enum { SPAN = 1024 };
+  if (end - p <= SPAN) return end;
+  p += SPAN;
+  for (int i = 0; i < 3 && ((unsigned char)*p & 0xC0) == 0x80; i++) p--;
+  return p;
+}
+
 /* The rest of a string whose first escape is at p; what is before begins at
 ** j->p. It becomes j->text. */
 static bool read_escaped (eb_json *j, const char *p) {
-  enum { SPARE = 64 };
-  const char *begin = j->p, *end = j->end;
+  const char *end = j->end, *limit;
   eb_buffer *b = &j->scratch;
   eb_buffer_truncate(b, 0);
-  for (;;) {
-    size_t run = (size_t)(p - begin);
-    char *to = (char *)eb_buffer_reserve(b, run + SPARE);
-    if (to == NULL) {
-      out_of_memory(j);
-      return false;
-    }
-    char *start = to, *full = to + run + SPARE - EB_NEAR - 4;
-    memcpy(to, begin, run);
-    to += run;
-    while (p < end && *p == '\\' && to < full) {
+  bool ok = eb_buffer_append(b, j->p, (size_t)(p - j->p));
+  do {
+    limit = span(p, end);
+    /* No escape is longer than what it stands for; eb_run writes behind. */
+    char *to = ok ? (char *)eb_buffer_reserve(b, (size_t)(limit - p) + 8) : NULL;
+    char *start = to;
+    ok = to != NULL;
+    while (ok && p < limit) {
+      const char *stop = eb_run(p, limit, to);
+      to += stop - p;
+      p = stop;
+      if (p == limit || *p != '\\') break;
       size_t n;
       p = unescape(j, p + 1, to, &n);
       if (p == NULL) return false;
       to += n;
-      eb_run_near(&p, end, &to);
+      if (p < limit) read_near(&p, limit, &to);
     }
-    eb_buffer_commit(b, (size_t)(to - start));
-    begin = p;
-    p = eb_run(p, end);
-    if (p == begin && p < end && *p == '"') break;
-    if (p == end || (*p != '\\' && *p != '"')) return bad_char(j, p);
+    if (ok) eb_buffer_commit(b, (size_t)(to - start));
+  } while (ok && p >= limit && p < end && *p != '"');
+  if (!ok) {
+    out_of_memory(j);
+    return false;
   }
+  if (p == end || *p != '"') return bad_char(j, p);
   j->text = (const char *)eb_buffer_bytes(b);
   j->size = eb_buffer_size(b);
   j->p = p + 1;
@@ -234,7 +257,7 @@ static bool read_escaped (eb_json *j, const char *p) {
 
 /* j->p is behind the quote. The string becomes j->text; false: failed. */
 static bool read_string (eb_json *j) {
-  const char *p = eb_run(j->p, j->end);
+  const char *p = eb_run(j->p, j->end, NULL);
   if (p == j->end) return bad_char(j, p);
   if (*p == '\\') return read_escaped(j, p);
   if (*p != '"') return bad_char(j, p);

@@ -13,46 +13,59 @@
 #define EB_ONES UINT64_C(0x0101010101010101)
 #define EB_HIGHS UINT64_C(0x8080808080808080)
 
-/* Where escapes stand close, a few bytes one by one cost less than eight at a
-** time: copies plain ASCII, at most EB_NEAR bytes of it, and moves both ends. */
+/* 1: ASCII that stands as it is; else the letter behind the backslash of its escape;
+** 0: neither. */
+static const unsigned char eb_json_letter[256] = {
+    ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r',
+    [' ' ... '!'] = 1, ['"'] = '"', ['#' ... '['] = 1, ['\\'] = '\\',
+    [']' ... 0x7F] = 1};
+
+/* Escapes stand close: so far behind one, bytes are looked at one by one. */
 enum { EB_NEAR = 16 };
-static inline void eb_run_near (const char **from, const char *end,
-                                char **to) {
-  const char *p = *from;
-  char *out = *to;
-  const char *near = end - p > EB_NEAR ? p + EB_NEAR : end;
-  for (; p < near; p++) {
-    unsigned char c = (unsigned char)*p;
-    if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\') break;
-    *out++ = (char)c;
-  }
-  *from = p;
-  *to = out;
-}
 
-/* Not zero when one of eight bytes is not plain ASCII: each test sets the high
-** bit of a byte that it holds for, or of one above such a byte. */
+/* The high bit of each byte of 'w' that ends a run and is ASCII: a control, '"' or
+** '\\'. No sum carries into the next byte, so every bit is exact. */
 static inline uint64_t eb_run_stops (uint64_t w) {
-  uint64_t quote = w ^ (EB_ONES * '"'), slash = w ^ (EB_ONES * '\\');
-  return ((w - EB_ONES * 0x20) | (quote - EB_ONES) | (slash - EB_ONES) | w) &
-         EB_HIGHS;
+  const uint64_t low = ~EB_HIGHS;
+  uint64_t x = w & low;
+  uint64_t visible = x + EB_ONES * 0x60;
+  uint64_t other = ((x ^ (EB_ONES * '"')) + low) & ((x ^ (EB_ONES * '\\')) + low);
+  return ~(visible & other) & ~w & EB_HIGHS;
 }
 
-/* Four sequences of two bytes, none overlong: Cyrillic and Greek, Latin with
-** accents. */
-static inline bool eb_run_pairs (uint64_t w) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  const uint64_t shape = UINT64_C(0xC0E0C0E0C0E0C0E0);
-  uint64_t leads = w & UINT64_C(0x001E001E001E001E);
-  uint64_t carry = (leads + UINT64_C(0x00FE00FE00FE00FE)) &
-                   UINT64_C(0x0100010001000100);
-  return (w & shape) == UINT64_C(0x80C080C080C080C0) &&
-         carry == UINT64_C(0x0100010001000100);
-#else
-  (void)w;
-  return false;
-#endif
+/* Whether eight bytes hold ASCII and sequences of two bytes, none overlong: Cyrillic
+** and Greek, Latin with accents. *open is 0x80 when one began in the byte before
+** them, and then when one begins in the last of them, else 0. */
+static inline bool eb_run_pairs (uint64_t w, uint64_t *open) {
+  uint64_t high = w & EB_HIGHS;
+  uint64_t lead = high & (w << 1);
+  uint64_t small = (w & (EB_ONES * 0x1E)) + EB_ONES * 0x7E;  /* high bit: not */
+  uint64_t want = lead << 8 | *open;
+  *open = lead >> 63 << 7;
+  return (high & ~lead) == want && (lead & ((w << 2) | ~small)) == 0;
 }
+
+/* The n bytes at p, 1 to 7, and letters behind them. 'from' <= p: how far back
+** one may read. */
+static inline uint64_t eb_run_tail (const unsigned char *from,
+                                    const unsigned char *p, size_t n) {
+  uint64_t w;
+  uint32_t lo, hi;
+  if ((size_t)(p - from) >= 8 - n) {
+    memcpy(&w, p + n - 8, 8);
+    w >>= 8 * (8 - n);
+  } else if (n >= 4) {
+    memcpy(&lo, p, 4);
+    memcpy(&hi, p + n - 4, 4);
+    w = lo | (uint64_t)hi << (8 * (n - 4));
+  } else {
+    w = p[0] | (uint64_t)p[n / 2] << (8 * (n / 2)) |
+        (uint64_t)p[n - 1] << (8 * (n - 1));
+  }
+  return w | (EB_ONES * 'a') << (8 * n);
+}
+#endif
 
 /* Length of the UTF-8 sequence at p, 0 when it is not one. Unicode 15, table
 ** 3-7: no overlong forms, no surrogates, nothing above U+10FFFF. */
@@ -72,34 +85,50 @@ static inline size_t eb_run_sequence (const unsigned char *p,
   return left < 4 || (p[3] & 0xC0) != 0x80 ? 0 : 4;
 }
 
-/* The first byte of [p, end) that ends such a run, or 'end'. Its value tells
-** why: '"', '\\', a control, or a byte of 0x80 and more that is not UTF-8. */
-static inline const char *eb_run (const char *from, const char *to) {
-  const unsigned char *p = (const unsigned char *)from;
+/* The first byte of [from, to) that ends such a run, or 'to'. Its value tells why:
+** '"', '\\', a control, or a byte of 0x80 and more that is not UTF-8. 'copy', if it
+** is not NULL, gets the run, and up to seven bytes more behind it. */
+static inline const char *eb_run (const char *from, const char *to, char *copy) {
+  const unsigned char *start = (const unsigned char *)from, *p = start;
   const unsigned char *end = (const unsigned char *)to;
   for (;;) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    uint64_t w, open = 0, before = 0;
+    bool fine = true;
     while (end - p >= 8) {
-      uint64_t w;
       memcpy(&w, p, 8);
-      if (eb_run_stops(w) != 0 && !eb_run_pairs(w)) break;
+      if (copy != NULL) memcpy(copy + (p - start), &w, 8);
+      if (((w & EB_HIGHS) | open) != 0 && !eb_run_pairs(w, &open)) {
+        fine = false;
+        break;
+      }
+      uint64_t stops = eb_run_stops(w);
+      if (stops != 0) return (const char *)p + (__builtin_ctzll(stops) >> 3);
+      before = open;
       p += 8;
     }
+    p -= before >> 7;  /* back to the beginning of what is not whole yet */
     if (p == end) return to;
-    /* Byte by byte past what stopped it, then eight at a time again. */
+    if (fine && end - p < 8) {
+      open = 0;
+      w = eb_run_tail(start, p, (size_t)(end - p));
+      if (copy != NULL) memcpy(copy + (p - start), &w, 8);
+      if ((w & EB_HIGHS) == 0 || eb_run_pairs(w, &open)) {
+        uint64_t stops = eb_run_stops(w);
+        return stops == 0 ? to : (const char *)p + (__builtin_ctzll(stops) >> 3);
+      }
+    }
+#else
+    if (p == end) return to;
+#endif
+    /* Byte by byte past what is neither, then eight at a time again. */
     const unsigned char *near = end - p > 8 ? p + 8 : end;
     while (p < near) {
       unsigned c = *p;
-      if (c < 0x80) {
-        if (c < 0x20 || c == '"' || c == '\\') return (const char *)p;
-        p++;
-      } else if (c < 0xE0 && c >= 0xC2 && end - p >= 2 &&
-                 (p[1] & 0xC0) == 0x80) {
-        p += 2;
-      } else {
-        size_t step = eb_run_sequence(p, end);
-        if (step == 0) return (const char *)p;
-        p += step;
-      }
+      size_t step = eb_run_sequence(p, end);
+      if (step == 0 || c < 0x20 || c == '"' || c == '\\') return (const char *)p;
+      if (copy != NULL) memcpy(copy + (p - start), p, step);
+      p += step;
     }
   }
 }

@@ -16,13 +16,16 @@ size_t eb_json_valid_utf8 (const char *text, size_t n) {
   return n - (size_t)(end - p);
 }
 
+static bool is_escaped (char c) {
+  return (unsigned char)c < 0x20 || c == '"' || c == '\\';
+}
+
 /* c is '"', '\\' or a control. */
 static size_t escape (unsigned char c, char *to) {
   static const char hex[] = "0123456789abcdef";
-  static const char letters[] = "\0\0\0\0\0\0\0\0btn\0fr";
-  char letter = c < sizeof letters - 1 ? letters[c] : c >= 0x20 ? (char)c : 0;
+  unsigned char letter = eb_json_letter[c];
   to[0] = '\\';
-  to[1] = letter;
+  to[1] = (char)letter;
   if (letter != 0) return 2;
   memcpy(to + 1, "u00", 3);
   to[4] = hex[c >> 4];
@@ -30,39 +33,53 @@ static size_t escape (unsigned char c, char *to) {
   return 6;
 }
 
-static bool is_escaped (const char *p, const char *end) {
-  return p < end && ((unsigned char)*p < 0x20 || *p == '"' || *p == '\\');
+/* What is near at *from, escaped: to *to. */
+static void write_near (const char **from, const char *end, char **to) {
+  const char *p = *from, *near = end - p > EB_NEAR ? p + EB_NEAR : end;
+  char *out = *to;
+  for (; p < near; p++) {
+    unsigned char letter = eb_json_letter[(unsigned char)*p];
+    if (letter == 1) {
+      *out++ = *p;
+    } else if (letter != 0) {
+      *out++ = '\\';
+      *out++ = (char)letter;
+      near = end - p > EB_NEAR ? p + EB_NEAR : end;
+    } else {
+      break;
+    }
+  }
+  *from = p;
+  *to = out;
 }
 
-/* The string between its quotes, at 'to', where there is room for 'n' bytes and
-** two quotes. NULL: see eb_json_put_string. */
+/* What a string needs beside its bytes: two quotes, and what eb_run writes. */
+enum { ROOM = 2 + 8 };
+
+/* The string between its quotes, at 'to', where there are n + ROOM bytes. NULL:
+** see eb_json_put_string. */
 static char *write_string (eb_buffer *b, char *to, const char *p, size_t n,
                            size_t *bad) {
   const char *start = p, *end = p + n;
   *to++ = '"';
   for (;;) {
-    const char *stop = eb_run(p, end);
-    size_t run = (size_t)(stop - p);
-    memcpy(to, p, run);
-    to += run;
+    const char *stop = eb_run(p, end, to);
+    to += stop - p;
     p = stop;
     if (p == end) break;
-    if (!is_escaped(p, end)) {
+    if (!is_escaped(*p)) {
       *bad = (size_t)(p - start);
       return NULL;
     }
-    do {
-      /* Longer than it was: room for this one, the rest as it is, and some of
-      ** its escapes. */
-      size_t left = (size_t)(end - p);
-      if ((size_t)((char *)b->data + b->cap - to) < left + 8) {
-        eb_buffer_commit(b, (size_t)((uint8_t *)to - (b->data + b->tail)));
-        to = (char *)eb_buffer_reserve(b, left + left / 2 + 64);
-        if (to == NULL) return NULL;
-      }
-      to += escape((unsigned char)*p++, to);
-      eb_run_near(&p, end, &to);
-    } while (is_escaped(p, end));
+    /* Longer than it was: from here on there may be more escapes. */
+    size_t left = (size_t)(end - p);
+    if ((size_t)((char *)b->data + b->cap - to) < 2 * left + 8 + ROOM) {
+      eb_buffer_commit(b, (size_t)((uint8_t *)to - (b->data + b->tail)));
+      to = (char *)eb_buffer_reserve(b, 2 * left + 64);
+      if (to == NULL) return NULL;
+    }
+    to += escape((unsigned char)*p++, to);
+    write_near(&p, end, &to);
   }
   *to++ = '"';
   return to;
@@ -71,7 +88,7 @@ static char *write_string (eb_buffer *b, char *to, const char *p, size_t n,
 bool eb_json_put_string (eb_buffer *b, const char *p, size_t n, size_t *bad) {
   *bad = SIZE_MAX;
   if (n > SIZE_MAX / 8) return false;
-  char *to = (char *)eb_buffer_reserve(b, n + 2);
+  char *to = (char *)eb_buffer_reserve(b, n + ROOM);
   if (to == NULL || (to = write_string(b, to, p, n, bad)) == NULL) return false;
   eb_buffer_commit(b, (size_t)((uint8_t *)to - (b->data + b->tail)));
   return true;
@@ -81,7 +98,7 @@ bool eb_json_put_name (eb_buffer *b, bool first, const char *p, size_t n,
                        size_t *bad) {
   *bad = SIZE_MAX;
   if (n > SIZE_MAX / 8) return false;
-  char *to = (char *)eb_buffer_reserve(b, n + 4);
+  char *to = (char *)eb_buffer_reserve(b, n + ROOM + 2);
   if (to == NULL) return false;
   if (!first) {
     *to++ = ',';
@@ -89,8 +106,9 @@ bool eb_json_put_name (eb_buffer *b, bool first, const char *p, size_t n,
   }
   to = write_string(b, to, p, n, bad);
   if (to == NULL) return false;
+  *to++ = ':';
   eb_buffer_commit(b, (size_t)((uint8_t *)to - (b->data + b->tail)));
-  return eb_buffer_putc(b, ':');
+  return true;
 }
 
 static const char hundred[] =
