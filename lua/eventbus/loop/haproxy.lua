@@ -27,7 +27,7 @@ Loop.sheds = true        -- requests must not queue up for room in the outbox
 local SILENCE = 2e6
 -- Where there is no socket to be had: looks this often.
 local POLL = 10
--- HAProxy does not tell when it begins to stop: asked this often, in seconds.
+-- HAProxy does not tell when it begins to stop. Asked this often, in seconds.
 local LOOK = 1
 -- Bells that wait for the next who needs one, of each thread.
 local MOST_KEPT = 256
@@ -38,6 +38,8 @@ local write = log.new()
 -- A socket belongs to the thread it was made in, and says so when another touches it: `mark`, which is closed, tells
 -- in which we are.
 local threads = {}
+local buses = 0
+local stopping, look_at = false, 0
 
 local function thread_here()
   for _, thread in ipairs(threads) do
@@ -81,8 +83,15 @@ local function complain(err)
   write("warning", "no socket that could wake a coroutine, looks every 10 ms: " .. tostring(err))
 end
 
+-- HAProxy stays as long as there is a socket: those that nobody reads. Only the collector closes those of other threads.
+local function drop_kept()
+  threads = {}
+  collectgarbage()
+end
+
 function loop.new(bus)
-  return setmetatable({ bus = bus, socket = nil, closed = false, stopping = false, look_at = 0 }, Loop)
+  buses = buses + 1
+  return setmetatable({ bus = bus, socket = nil, closed = false }, Loop)
 end
 
 function Loop:uninterrupted()
@@ -94,14 +103,14 @@ function Loop:yieldable()
   return coroutine.isyieldable()
 end
 
---- Whether HAProxy is to end, by a reload or a soft stop: known within a second, if it lives so long.
+--- Whether HAProxy is to end, by a reload or a soft stop: known within a second.
 function Loop:exiting()
   local t = now()
-  if t >= self.look_at and not self.stopping then
-    self.look_at = t + LOOK
-    self.stopping = tostring(haproxy.get_info().Stopping) == "1"
-  end
-  return self.stopping
+  if t < look_at or stopping then return stopping end
+  look_at = t + LOOK
+  stopping = tostring(haproxy.get_info().Stopping) == "1"
+  if stopping then drop_kept() end
+  return stopping
 end
 
 -- HAProxy 2.6 turns in circles over a socket whose other end has gone, and in the end aborts: it must be closed at once.
@@ -146,7 +155,7 @@ function Loop:suspend(sleeper)
     if not ear then
       complain(err)
       if not sleeper.told then haproxy.msleep(POLL) end
-    elseif listen(ear, sleeper) and #kept < MOST_KEPT then
+    elseif listen(ear, sleeper) and not stopping and buses > 0 and #kept < MOST_KEPT then
       kept[#kept + 1] = ear
     else
       ear.socket:close()
@@ -179,7 +188,10 @@ end
 
 --- The other end of the socket ends with the descriptor, and so does the read under way.
 function Loop:close()
+  if self.closed then return end
   self.closed = true
+  buses = buses - 1
+  if buses == 0 then drop_kept() end
 end
 
 return loop

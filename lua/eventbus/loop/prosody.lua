@@ -10,7 +10,9 @@ local async = require "util.async"
 local server = require "net.server"
 local timer = require "util.timer"
 
-if not (server.watchfd and async.sleep) then error("eventbus: the loop prosody needs Prosody 0.12 or later", 0) end
+if not async.sleep or server.get_backend() ~= "epoll" then
+  error("eventbus: the loop prosody needs Prosody 0.12 or later, and its network_backend epoll", 0)
+end
 -- A coroutine of util.async would not be found through the inner ones that a protected call takes there.
 if _VERSION == "Lua 5.1" and not rawget(_G, "jit") then
   error("eventbus: the loop prosody needs Lua 5.2 or later, or LuaJIT", 0)
