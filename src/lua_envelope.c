@@ -35,7 +35,8 @@ static bool codec_failed (lua_State *L, eb_error *err, eb_code code,
 
 typedef struct writer {
   lua_State *L;
-  int event;
+  const lua_event *event;
+  int64_t now;     /* the wall clock, in milliseconds; 0: not read yet */
   eb_bytes coded;  /* the payload as a codec wrote it; p is NULL without one */
   eb_buffer *to;
   eb_error *err;
@@ -46,20 +47,25 @@ static bool put (writer *w, const char *text, size_t n) {
   return eb_buffer_append(w->to, text, n) || no_memory(w->err);
 }
 
-/* The string in a field, "" when it is nil; the value stays on the stack. */
-static bool text_field (writer *w, const char *name, eb_bytes *b) {
-  lua_State *L = w->L;
-  lua_pushstring(L, name);
-  lua_rawget(L, w->event);
-  if (lua_isnil(L, -1)) {
-    *b = eb_bytes_of("", 0);
-    return true;
+/* The string in a field, "" when it is nil. */
+static bool text_field (writer *w, int index, const char *name, eb_bytes *b) {
+  switch (lua_type(w->L, index)) {
+    case LUA_TSTRING:
+      b->p = lua_tolstring(w->L, index, &b->n);
+      return true;
+    case LUA_TNIL:
+      *b = eb_bytes_of("", 0);
+      return true;
+    default:
+      return eb_error_set(w->err, EB_ERR_INVALID,
+                          "%s: a string expected, got %s", name,
+                          luaL_typename(w->L, index));
   }
-  if (lua_type(L, -1) != LUA_TSTRING)
-    return eb_error_set(w->err, EB_ERR_INVALID, "%s: a string expected, got %s",
-                        name, lua_typename(L, lua_type(L, -1)));
-  b->p = lua_tolstring(L, -1, &b->n);
-  return true;
+}
+
+static int64_t now_of (writer *w) {
+  if (w->now == 0) w->now = eb_clock_wall_ms();
+  return w->now;
 }
 
 /* 'lead' is the text up to the value: ',"source":'. */
@@ -80,10 +86,10 @@ static bool fits (writer *w, const char *name, eb_bytes b) {
 }
 
 static bool put_id (writer *w, lua_envelope_info *info) {
-  if (!text_field(w, "id", &info->id)) return false;
+  if (!text_field(w, w->event->id, "id", &info->id)) return false;
   if (info->id.n == 0) {
     memcpy(info->made_id, "evt_", 4);
-    if (!eb_uuid_v7(eb_clock_wall_ms(), info->made_id + 4))
+    if (!eb_uuid_v7(now_of(w), info->made_id + 4))
       return eb_error_set(w->err, EB_ERR_INTERNAL,
                           "the system has no random bytes for an id");
     info->id = eb_bytes_of(info->made_id, sizeof info->made_id);
@@ -92,7 +98,7 @@ static bool put_id (writer *w, lua_envelope_info *info) {
 }
 
 static bool put_type (writer *w, lua_envelope_info *info) {
-  if (!text_field(w, "type", &info->type)) return false;
+  if (!text_field(w, w->event->type, "type", &info->type)) return false;
   if (info->type.n == 0)
     return eb_error_set(w->err, EB_ERR_INVALID, "type: missing");
   return fits(w, "type", info->type) &&
@@ -100,19 +106,19 @@ static bool put_type (writer *w, lua_envelope_info *info) {
 }
 
 /* Left out when it is nil; "" is kept, as Go services send it. */
-static bool put_optional (writer *w, const char *lead, const char *name,
-                          eb_bytes *b) {
-  if (!text_field(w, name, b)) return false;
-  if (lua_isnil(w->L, -1)) return true;
+static bool put_optional (writer *w, int index, const char *lead,
+                          const char *name, eb_bytes *b) {
+  if (!text_field(w, index, name, b)) return false;
+  if (lua_isnil(w->L, index)) return true;
   return fits(w, name, *b) && put_text(w, lead, name, *b);
 }
 
 static bool put_timestamp (writer *w, lua_envelope_info *info) {
   char text[EB_TIME_TEXT];
   eb_bytes given;
-  if (!text_field(w, "timestamp", &given)) return false;
+  if (!text_field(w, w->event->timestamp, "timestamp", &given)) return false;
   if (given.n == 0) {
-    info->timestamp_ms = eb_clock_wall_ms();
+    info->timestamp_ms = now_of(w);
     eb_time_format(info->timestamp_ms, text);
     given = eb_bytes_of(text, sizeof text);
   } else if (!eb_time_parse(given.p, given.n, &info->timestamp_ms)) {
@@ -143,35 +149,28 @@ static bool check_coded (eb_bytes b, eb_error *err) {
   return ok;
 }
 
-/* The payload by another codec: its text stays on the stack. */
-static bool run_codec (writer *w, int codec) {
-  lua_State *L = w->L;
+/* The payload, which is on top, by another codec: its text stays on the stack. */
+static bool run_codec (lua_State *L, int codec, eb_bytes *coded, eb_error *err) {
   lua_getfield(L, codec, "encode");
-  lua_pushliteral(L, "data");
-  lua_rawget(L, w->event);
+  lua_insert(L, -2);
   if (lua_pcall(L, 1, 2, 0) != 0) lua_pushnil(L), lua_insert(L, -2);
   if (lua_type(L, -2) != LUA_TSTRING)
-    return codec_failed(L, w->err, EB_ERR_INVALID, "data");
-  w->coded.p = lua_tolstring(L, -2, &w->coded.n);
-  return check_coded(w->coded, w->err);
+    return codec_failed(L, err, EB_ERR_INVALID, "data");
+  coded->p = lua_tolstring(L, -2, &coded->n);
+  return check_coded(*coded, err);
 }
 
 static bool put_data (writer *w) {
-  lua_State *L = w->L;
   if (!put(w, ",\"data\":", 8)) return false;
   if (w->coded.p != NULL) return put(w, w->coded.p, w->coded.n);
-  lua_pushliteral(L, "data");
-  lua_rawget(L, w->event);
-  return put_value(w, lua_gettop(L), "data");
+  return put_value(w, w->event->data, "data");
 }
 
 static bool put_metadata (writer *w) {
   lua_State *L = w->L;
-  lua_pushliteral(L, "metadata");
-  lua_rawget(L, w->event);
-  bool null = lua_islightuserdata(L, -1) && lua_touserdata(L, -1) == NULL;
-  if (lua_isnil(L, -1) || null) return true;
-  int index = lua_gettop(L);
+  int index = w->event->metadata;
+  bool null = lua_islightuserdata(L, index) && lua_touserdata(L, index) == NULL;
+  if (lua_isnil(L, index) || null) return true;
   bool ok = lua_istable(L, index) && lua_rawlen(L, index) == 0;
   if (ok) {
     if (!put(w, ",\"metadata\":", 12)) return false;
@@ -197,8 +196,9 @@ static bool is_known (eb_bytes name) {
 
 static bool put_others (writer *w) {
   lua_State *L = w->L;
+  if (w->event->table == 0) return true;
   lua_pushnil(L);
-  while (lua_next(L, w->event) != 0) {
+  while (lua_next(L, w->event->table) != 0) {
     if (lua_type(L, -2) != LUA_TSTRING)
       return eb_error_set(w->err, EB_ERR_INVALID,
                           "an event's field names must be strings");
@@ -214,31 +214,81 @@ static bool put_others (writer *w) {
 }
 
 static bool encode (writer *w, lua_envelope_info *info) {
+  const lua_event *e = w->event;
   return put_id(w, info) && put_type(w, info) &&
-         put_optional(w, ",\"source\":", "source", &info->source) &&
+         put_optional(w, e->source, ",\"source\":", "source", &info->source) &&
          put_timestamp(w, info) &&
-         put_optional(w, ",\"tenant_id\":", "tenant_id", &info->tenant_id) &&
-         put_optional(w, ",\"correlation_id\":", "correlation_id",
-                      &info->correlation_id) &&
+         put_optional(w, e->tenant_id, ",\"tenant_id\":", "tenant_id",
+                      &info->tenant_id) &&
+         put_optional(w, e->correlation_id, ",\"correlation_id\":",
+                      "correlation_id", &info->correlation_id) &&
          put_data(w) && put_metadata(w) && put_others(w) && put(w, "}", 1);
 }
 
-bool lua_envelope_encode (lua_State *L, int event, int codec, eb_buffer *to,
-                          lua_envelope_info *info, eb_error *err) {
+/* 'coded': the payload as a codec wrote it, or absent. */
+static bool write_event (lua_State *L, const lua_event *event, eb_bytes coded,
+                         eb_buffer *to, lua_envelope_info *info,
+                         eb_error *err) {
   writer w;
   w.L = L;
-  w.event = lua_absindex(L, event);
-  w.coded = eb_bytes_of(NULL, 0);
+  w.event = event;
+  w.now = 0;
+  w.coded = coded;
   w.to = to;
   w.err = err;
-  if (codec != 0) codec = lua_absindex(L, codec);
-  if (!lua_checkstack(L, 24)) return no_memory(err);
   lua_encoder_init(&w.value, L, to, err);
   w.value.max_depth = VALUE_DEPTH;
-  int top = lua_gettop(L);
-  bool ok = codec == 0 || lua_isnil(L, codec) || run_codec(&w, codec);
   eb_buffer_truncate(to, 0);
-  ok = ok && encode(&w, info);
+  return encode(&w, info);
+}
+
+bool lua_envelope_write (lua_State *L, const lua_event *event, int codec,
+                         eb_buffer *to, lua_envelope_info *info,
+                         eb_error *err) {
+  if (!lua_checkstack(L, 24)) return no_memory(err);
+  int top = lua_gettop(L);
+  eb_bytes coded = {NULL, 0};
+  bool ok = true;
+  if (!lua_isnil(L, codec)) {
+    lua_pushvalue(L, event->data);
+    ok = run_codec(L, codec, &coded, err);
+  }
+  ok = ok && write_event(L, event, coded, to, info, err);
+  lua_settop(L, top);
+  return ok;
+}
+
+static int push_field (lua_State *L, int table, const char *name) {
+  lua_pushstring(L, name);
+  lua_rawget(L, table);
+  return lua_gettop(L);
+}
+
+bool lua_envelope_encode (lua_State *L, int table, int codec, eb_buffer *to,
+                          lua_envelope_info *info, eb_error *err) {
+  lua_event e;
+  table = lua_absindex(L, table);
+  codec = lua_absindex(L, codec);
+  if (!lua_checkstack(L, 32)) return no_memory(err);
+  int top = lua_gettop(L);
+  eb_bytes coded = {NULL, 0};
+  bool ok = true;
+  if (!lua_isnil(L, codec)) {
+    push_field(L, table, "data");
+    ok = run_codec(L, codec, &coded, err);
+  }
+  if (ok) {
+    e.table = table;
+    e.id = push_field(L, table, "id");
+    e.type = push_field(L, table, "type");
+    e.source = push_field(L, table, "source");
+    e.timestamp = push_field(L, table, "timestamp");
+    e.tenant_id = push_field(L, table, "tenant_id");
+    e.correlation_id = push_field(L, table, "correlation_id");
+    e.data = push_field(L, table, "data");
+    e.metadata = push_field(L, table, "metadata");
+    ok = write_event(L, &e, coded, to, info, err);
+  }
   lua_settop(L, top);  /* the strings in 'info' live on in the event */
   return ok;
 }

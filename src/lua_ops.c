@@ -256,12 +256,41 @@ static bool mirror (eb_publish *p, const lua_envelope_info *info,
          add_tenant(p, tenant, err);
 }
 
+/* Posts the event that was written to the scratch at 'scratch': id and event's id,
+** or nil, err. Exchange and key are at 2 and 3. */
+static int post_event (lua_State *L, lua_bus *b, int scratch, int props,
+                       const lua_envelope_info *info, eb_ms until, bool urgent) {
+  const eb_buffer *text = &((lua_scratch *)lua_touserdata(L, scratch))->out;
+  size_t en, kn, bn = eb_buffer_size(text);
+  const char *exchange = lua_tolstring(L, 2, &en);
+  const char *key = lua_tolstring(L, 3, &kn);
+  eb_error err;
+  eb_publish *p =
+      begin(b, EB_ITEM_PUBLISH, sizeof *p,
+            en + kn + bn + info->id.n + info->type.n + 640, &err);
+  if (p == NULL) return lua_fail(L, &err);
+  eb_arena *a = p->item.arena;
+  p->item.deadline = until;
+  if (!keep(a, exchange, en, &p->exchange, &err) ||
+      !keep(a, key, kn, &p->routing_key, &err) ||
+      !keep(a, (const char *)eb_buffer_bytes(text), bn, &p->body, &err) ||
+      !read_properties(L, props, p, &err) || !mirror(p, info, &err) ||
+      !eb_bus_check_publish(b->ref->bus, p, &err))
+    return give_up(L, b, &err);
+  int n = post(L, b, urgent);
+  if (n == 1) {
+    lua_pushlstring(L, info->id.p, info->id.n);
+    n = 2;
+  }
+  lua_scratch_give(L, scratch);
+  return n;
+}
+
 /* publish_event(exchange, routing_key, event, props, timeout, codec, urgent) */
 static int lops_publish_event (lua_State *L) {
   lua_bus *b = lua_bus_check(L, 1);
-  size_t en, kn;
-  const char *exchange = luaL_checklstring(L, 2, &en);
-  const char *key = luaL_checklstring(L, 3, &kn);
+  luaL_checkstring(L, 2);
+  luaL_checkstring(L, 3);
   luaL_checktype(L, 4, LUA_TTABLE);
   eb_ms until = deadline(L, 6);
   bool urgent = lua_toboolean(L, 8) != 0;
@@ -276,26 +305,32 @@ static int lops_publish_event (lua_State *L) {
     lua_scratch_give(L, 8);
     return lua_fail(L, &err);
   }
-  size_t bn = eb_buffer_size(text);
-  eb_publish *p =
-      begin(b, EB_ITEM_PUBLISH, sizeof *p,
-            en + kn + bn + info.id.n + info.type.n + 640, &err);
-  if (p == NULL) return lua_fail(L, &err);
-  eb_arena *a = p->item.arena;
-  p->item.deadline = until;
-  if (!keep(a, exchange, en, &p->exchange, &err) ||
-      !keep(a, key, kn, &p->routing_key, &err) ||
-      !keep(a, (const char *)eb_buffer_bytes(text), bn, &p->body, &err) ||
-      !read_properties(L, 5, p, &err) || !mirror(p, &info, &err) ||
-      !eb_bus_check_publish(b->ref->bus, p, &err))
-    return give_up(L, b, &err);
-  int n = post(L, b, urgent);
-  if (n == 1) {
-    lua_pushlstring(L, info.id.p, info.id.n);
-    n = 2;
+  return post_event(L, b, 8, 5, &info, until, urgent);
+}
+
+/* publish_fields(exchange, routing_key, props, timeout, codec, type, data, source,
+** tenant_id, correlation_id, metadata, id, timestamp): the same, of an event that
+** has never been a table. */
+static int lops_publish_fields (lua_State *L) {
+  static const lua_event at = {.type = 7, .data = 8, .source = 9,
+                               .tenant_id = 10, .correlation_id = 11,
+                               .metadata = 12, .id = 13, .timestamp = 14,
+                               .table = 0};
+  lua_bus *b = lua_bus_check(L, 1);
+  luaL_checkstring(L, 2);
+  luaL_checkstring(L, 3);
+  eb_ms until = deadline(L, 5);
+  eb_error err;
+  lua_envelope_info info;
+  lua_settop(L, 14);
+  if (!ready(b, 0, &err)) return lua_fail(L, &err);
+  eb_buffer *text = &lua_scratch_take(L)->out;  /* at 15 */
+  if (!lua_envelope_write(L, &at, 6, text, &info, &err) ||
+      !ready(b, eb_buffer_size(text), &err)) {
+    lua_scratch_give(L, 15);
+    return lua_fail(L, &err);
   }
-  lua_scratch_give(L, 8);
-  return n;
+  return post_event(L, b, 15, 4, &info, until, false);
 }
 
 /* Calls. */
@@ -494,6 +529,7 @@ static int lops_cancel (lua_State *L) {
 
 const luaL_Reg lua_ops[] = {{"publish", lops_publish},
                             {"publish_event", lops_publish_event},
+                            {"publish_fields", lops_publish_fields},
                             {"rpc", lops_rpc},
                             {"subscribe", lops_subscribe},
                             {"cancel", lops_cancel},

@@ -1,5 +1,5 @@
 --- The sender: what every publish goes through, from a user's arguments to a ticket.
--- The hot path of the library: no closure, one table for each event, options looked at once.
+-- The hot path of the library: no closure, one table for each event (its ticket), options looked at once.
 
 local Error = require "eventbus.error"
 local config = require "eventbus.config"
@@ -40,12 +40,6 @@ local PUBLISH = {
   codec = config.rules.codec,
 }
 
--- Options that go into the envelope as they are: the fast path.
-local OF_EVENT = {
-  tenant_id = "string", correlation_id = "string", metadata = "table", id = "string", timestamp = "string",
-  source = "string",
-}
-
 --- Both tables in one, the second's fields first; no copy when there is only one.
 local function merged(first, second)
   if not first or not second then return second or first end
@@ -76,12 +70,12 @@ local function read_rest(self, opts, where, level)
 end
 
 -- Full: waits for answers, which make room, and tries again.
-local function wait_for_room(hub, exchange, key, event, properties, timeout, codec)
+local function wait_for_room(hub, timeout, exchange, key, properties, codec, ...)
   local deadline = now() + timeout
   while true do
     local waited = hub:turn(deadline)
     local left = deadline - now()
-    local op, id = hub.core:publish_event(exchange, key, event, properties, left > 0.001 and left or 0.001, codec)
+    local op, id = hub.core:publish_fields(exchange, key, properties, left > 0.001 and left or 0.001, codec, ...)
     if op or id.code ~= "full" then
       hub.parking:pass_on()
       return op, id
@@ -96,9 +90,6 @@ local function wait_for_room(hub, exchange, key, event, properties, timeout, cod
   end
 end
 
--- Filled for each publish: the core reads it before anything else can run. (A codec could; it gets a table of its own.)
-local scratch = {}
-
 --- Hands an event to the core: a ticket, or nil, err. `batch`: whether flush waits for it. Mistakes raise `level` callers
 -- up. Waits only while the outbox is full.
 ---@param self eventbus.Bus
@@ -109,17 +100,32 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
   local key, properties, timeout, codec = event_type, self._properties, settings.publish_timeout, settings.codec
   if type(exchange) ~= "string" then options.argument(exchange, "string", where, "the exchange", level) end
   if type(event_type) ~= "string" then options.argument(event_type, "string", where, "the event type", level) end
-  local event = codec and {} or scratch
-  event.type, event.source, event.tenant_id = event_type, defaults.source, defaults.tenant_id
-  event.correlation_id, event.metadata, event.id, event.timestamp = defaults.correlation_id, defaults.metadata, nil, nil
+  local source, tenant_id, correlation_id = defaults.source, defaults.tenant_id, defaults.correlation_id
+  local metadata, id, timestamp = defaults.metadata, nil, nil
   if opts ~= nil then
     local rest = type(opts) ~= "table"
     if not rest then
+      -- What goes into the envelope as it is, and the routing key: the fast path.
       for name, value in next, opts do
-        if type(value) == OF_EVENT[name] then
-          event[name] = value
-        elseif name == "routing_key" and type(value) == "string" then
-          key = value
+        local kind = type(value)
+        if kind == "string" then
+          if name == "tenant_id" then
+            tenant_id = value
+          elseif name == "routing_key" then
+            key = value
+          elseif name == "correlation_id" then
+            correlation_id = value
+          elseif name == "id" then
+            id = value
+          elseif name == "timestamp" then
+            timestamp = value
+          elseif name == "source" then
+            source = value
+          else
+            rest = true
+          end
+        elseif name == "metadata" and kind == "table" then
+          metadata = metadata and merged(metadata, value) or value
         else
           rest = true
         end
@@ -128,23 +134,18 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
     if rest then
       local routing_key, limit, coder
       routing_key, properties, limit, coder = read_rest(self, opts, where, level + 1)
-      key, timeout = routing_key or key, limit or timeout
-      if coder then
-        codec, event = coder, merged({}, event)
-      end
+      key, timeout, codec = routing_key or key, limit or timeout, coder or codec
     end
-    if defaults.metadata and opts.metadata then event.metadata = merged(defaults.metadata, opts.metadata) end
   end
-  event.data = data
 
-  local bus_core = hub.core
-  local op, id = bus_core:publish_event(exchange, key, event, properties, timeout, codec)
-  if not op and id.code == "full" and not hub.loop.sheds and hub:may_wait() then
-    op, id = wait_for_room(hub, exchange, key, merged({}, event), properties, timeout, codec)
+  local op, made_id = hub.core:publish_fields(exchange, key, properties, timeout, codec, event_type, data, source, tenant_id,
+    correlation_id, metadata, id, timestamp)
+  if not op and made_id.code == "full" and not hub.loop.sheds and hub:may_wait() then
+    op, made_id = wait_for_room(hub, timeout, exchange, key, properties, codec, event_type, data, source, tenant_id,
+      correlation_id, metadata, id, timestamp)
   end
-  event.data = nil
-  if not op then return nil, id end
-  local made = setmetatable({ id = id, _hub = hub, _batch = false, done = false, _err = false }, Ticket)
+  if not op then return nil, made_id end
+  local made = setmetatable({ id = made_id, _hub = hub, _batch = false, done = false, _err = false }, Ticket)
   if timeout ~= settings.publish_timeout then made._timeout = timeout end
   if batch then
     local open = hub.batch
