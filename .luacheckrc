@@ -5,6 +5,7 @@ max_line_length = 125
 self = false
 exclude_files = { "build", "lua_modules" }
 files["spec"] = { std = "max+busted" }
+files["bench/peers_spec.lua"] = { std = "max+busted" }
 files["examples/openresty"] = { std = "max+ngx_lua" }
 files["rockspec"] = { std = "rockspec" }
 files[".luacheckrc"] = { std = "luacheckrc" }

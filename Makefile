@@ -276,18 +276,17 @@ bench-json: deps
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua bench/json.lua
 
-## bench      all jobs through the library and its peers, in turns; writes docs/benchmarks.md: BENCH_EVENTS=20000 BENCH_ROUNDS=3 LONG=1
+## bench      all jobs through the library and its peers, in turns; writes docs/benchmarks.md: EVENTS=20000 ROUNDS=3 LONG=1
 .PHONY: bench deps-bench
-BENCH_EVENTS = 20000
-BENCH_ROUNDS = 3
 LONG =
+bench: EVENTS = 20000
 deps-bench:
 	@tools/deps --lua jit build
 	@tools/deps --lua 5.4 build demo test bench
 bench: deps-bench
 	@$(MAKE) --no-print-directory build LUA=jit
 	@$(MAKE) --no-print-directory build bench-peers LUA=5.4
-	@tools/env 5.4 -- @lua bench/all.lua $(BENCH_EVENTS) $(BENCH_ROUNDS) $(if $(LONG),long)
+	@tools/env 5.4 -- @lua bench/all.lua $(EVENTS) $(ROUNDS) $(if $(LONG),long)
 
 ## test-bench each peer's program does its jobs, and publishes the same event
 .PHONY: test-bench
@@ -486,4 +485,4 @@ $(BUILD)/$(LUA_NAME)/headers:
 
 .SECONDARY: $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o)
 
--include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(SIM_DIR)/*.d $(BUILD)/bench/*.d)
+-include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(SIM_DIR)/*.d $(BUILD)/bench/*.d $(PEERS)/*.d)

@@ -1,0 +1,153 @@
+--- jobs: what is measured and how.
+---
+--- A job has a name; `count(events)`; `once` when one round of it is enough; `takes(client)`, whether it is for that client;
+--- `variants(long)`, a list, when it is done several times; and `run(bench, client, count, variant, record)`, which calls
+--- `record(name, figures)`, or `record(name, nil, why)`, for each thing measured. `bench` has the node, and `command`, a
+--- function that puts the words of a client's program together.
+
+local shell = require "bench.suite.shell"
+
+local jobs = {}
+
+local SECONDS = 120
+local QUEUE = "bench"
+
+local function figures(text)
+  local found = {}
+  for key, value in text:gmatch "([%w_]+)=([%d.]+)" do found[key] = tonumber(value) end
+  return found.seconds and found
+end
+
+-- The figures that a process leaves at its end, or nil and why there are none.
+local function outcome(process, seconds)
+  local out, said, code = process.wait()
+  local found = code == 0 and figures(out)
+  if found then return found end
+  if code == 124 then return nil, ("did not end within %d s"):format(seconds or SECONDS) end
+  local last = said:gsub("%s+$", ""):match "[^\n]*$"
+  return nil, last ~= "" and last or "exit code " .. tostring(code)
+end
+
+local function one(bench, client, job, count, extra, seconds)
+  return outcome(shell.start(bench.command(client, job, count, QUEUE, extra), seconds or SECONDS), seconds)
+end
+
+local function share(part, least)
+  return function(events) return math.max(least or 10, math.floor(events * part)) end
+end
+
+-- A job that is the program's job of the same name.
+local function plain(name, part, more)
+  local job = more or {}
+  job.name, job.count = name, share(part)
+  function job.run(bench, client, count, _, record)
+    record(name, one(bench, client, name, count))
+    if not job.json then bench.node:clear() end
+  end
+  jobs[#jobs + 1] = job
+end
+
+-- Publishes, then consumes what that has left in the queue.
+local function publish_and_consume(bench, client, count, record, seconds)
+  record("publish", one(bench, client, "publish", count, nil, seconds))
+  record("consume", one(bench, client, "consume", count, nil, seconds))
+  bench.node:clear()
+end
+
+jobs[#jobs + 1] = {
+  name = "publish, consume", count = share(1),
+  run = function(bench, client, count, _, record) publish_and_consume(bench, client, count, record) end,
+}
+plain("publish-one", 0.05)
+plain("publish-none", 1)
+plain("latency", 0.1)
+plain("topology", 0.05, { once = true })
+
+-- CPU of a process so far, in seconds: the kernel's ticks are hundredths.
+local function cpu_of(pid)
+  local file = io.open("/proc/" .. pid .. "/stat")
+  if not file then return 0 end
+  local fields = {}
+  for word in file:read("*a"):gsub("^.*%) ", ""):gmatch "%S+" do fields[#fields + 1] = word end
+  file:close()
+  return (tonumber(fields[12]) + tonumber(fields[13])) / 100
+end
+
+jobs[#jobs + 1] = {
+  name = "consumers", count = share(0.05), once = true,
+  run = function(bench, client, count, _, record)
+    local process = shell.start(bench.command(client, "consumers", count, QUEUE), 2 * SECONDS)
+    local pid = (process.line() or ""):match "ready pid=(%d+)"
+    if not pid then
+      record("consumers", outcome(process, 2 * SECONDS))
+    else
+      local before = cpu_of(pid)
+      local ms = bench.node:reconnected(QUEUE, count)
+      local spent = cpu_of(pid) - before
+      os.execute("kill " .. pid)
+      process.wait()
+      if ms then
+        record("consumers", { events = count, seconds = ms / 1000, cpu = spent })
+      else
+        record("consumers", nil, "not all consumers were back after a minute")
+      end
+    end
+    bench.node:clear()
+  end,
+}
+
+for _, what in ipairs { "encode", "decode" } do
+  plain(what .. "-small", 2.5, { json = true })
+  plain(what .. "-10k", 0.025, { json = true })
+  plain(what .. "-1m", 0.0005, { json = true })
+end
+
+local function ours(client) return client.name == "eventbus" end
+
+-- Several processes at once, each with its own share; figures of all together.
+local function in_parallel(bench, client, job, count, workers)
+  -- The warm-up, a tenth of the share, comes on top.
+  local part, processes = math.floor(count / workers / 10) * 10, {}
+  for i = 1, workers do processes[i] = shell.start(bench.command(client, job, part, QUEUE), SECONDS) end
+  local sum, failure = { events = part * workers, seconds = 0, cpu = 0, rss_kb = 0 }, nil
+  for _, process in ipairs(processes) do
+    local found, why = outcome(process)
+    if found then
+      sum.seconds, sum.cpu = math.max(sum.seconds, found.seconds), sum.cpu + found.cpu
+      sum.rss_kb = sum.rss_kb + found.rss_kb
+    end
+    failure = failure or why
+  end
+  if failure then return nil, failure end
+  return sum
+end
+
+jobs[#jobs + 1] = {
+  name = "workers", count = share(1, 40), variants = function() return { 1, 2, 4 } end,
+  takes = function(client) return client.floor or ours(client) end,
+  run = function(bench, client, count, workers, record)
+    record("workers-publish", in_parallel(bench, client, "publish", count, workers))
+    record("workers-consume", in_parallel(bench, client, "consume", count, workers))
+    bench.node:clear()
+  end,
+}
+
+jobs[#jobs + 1] = {
+  name = "subscriptions", count = share(1), takes = ours, variants = function() return { 1, 10, 100, 1000 } end,
+  run = function(bench, client, count, number, record)
+    local process = shell.start(bench.command(client, "fan", count, QUEUE, number), SECONDS)
+    if process.line() then one(bench, client, "spread", count, number) end
+    record("subscriptions", outcome(process))
+    bench.node:clear()
+  end,
+}
+
+jobs[#jobs + 1] = {
+  name = "backlog", once = true, takes = ours,
+  variants = function(long) return long and { 1000, 10000, 100000, 1000000 } or { 1000, 10000, 100000 } end,
+  run = function(bench, client, _, number, record)
+    publish_and_consume(bench, client, number, function(name, ...) record("backlog-" .. name, ...) end, 10 * SECONDS)
+  end,
+}
+
+return jobs

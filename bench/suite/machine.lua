@@ -1,0 +1,25 @@
+--- machine: what figures were measured on: versions, processors, settings. No names of hosts or folders.
+
+local shell = require "bench.suite.shell"
+
+local machine = {}
+
+--- A list of { what, text }.
+function machine.describe(broker, clients)
+  local about = broker:description()
+  local processor = shell.output "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1"
+  local memory = tonumber(shell.output "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo") or 0
+  local list = {
+    { "when", os.date "!%Y-%m-%d" },
+    { "machine", ("%s, %s cores, %.0f GB, %s %s; the broker and the clients share it"):format(
+      processor ~= "" and processor or "processor unknown", shell.output "nproc", memory / 1e6, shell.output "uname -s",
+      shell.output "uname -r | sed 's/[^0-9.].*//'") },
+    { "load before", shell.output "cut -d ' ' -f 1-3 /proc/loadavg" .. " (1, 5, 15 minutes)" },
+    { "broker", ("RabbitMQ %s on Erlang %s, one node, %s schedulers, plain TCP over loopback; durable classic queues, "
+      .. "otherwise its defaults"):format(about.rabbitmq, about.erlang, about.schedulers) },
+  }
+  for _, client in ipairs(clients) do list[#list + 1] = { client.name, client.version() } end
+  return list
+end
+
+return machine

@@ -1,0 +1,247 @@
+--- report: the document of a run. All figures come from the samples; what is missing says why.
+
+local plot = require "bench.suite.plot"
+local samples = require "bench.suite.samples"
+
+local report = {}
+
+local HEAD = [[
+# Benchmarks
+
+`make bench` writes this file, figures and all: nothing in it is typed by hand, and each run replaces it. The same jobs go
+through the library and through what one would take instead, in turns, on one private broker that shares the machine with
+them. What counts most is the CPU time of the client's process (user and system, all threads): the broker bounds the
+throughput, the client decides what is left of the machine. [bench/peers](../bench/peers/README.md) has the programs, and
+says what each job does precisely.
+
+![CPU per event and latency, by client](benchmarks.svg)
+]]
+
+-- Notes under the tables: each reason once, in order of appearance, with the clients that it is about.
+local function new_notes()
+  local notes = { list = {}, numbers = {} }
+  function notes.mark(who, text)
+    local number = notes.numbers[text]
+    if not number then
+      number = #notes.list + 1
+      notes.list[number], notes.numbers[text] = { text = text, clients = {} }, number
+    end
+    local about = notes.list[number].clients
+    if not about[who] then
+      about[who] = true
+      about[#about + 1] = who
+    end
+    return (" [%d]"):format(number)
+  end
+  return notes
+end
+
+local function number(value)
+  if value == nil then return nil end
+  if value < 10 then return ("%.2f"):format(value) end
+  if value < 100 then return ("%.1f"):format(value) end
+  local text = ("%.0f"):format(value):reverse():gsub("(%d%d%d)", "%1,"):reverse()
+  return (text:gsub("^,", ""))
+end
+
+local function row(cells) return "| " .. table.concat(cells, " | ") .. " |\n" end
+
+-- The first column is text, the others are figures.
+local function heading(cells)
+  local rules = {}
+  for i = 1, #cells do rules[i] = i == 1 and "---" or "---:" end
+  return row(cells) .. "|" .. table.concat(rules, "|") .. "|\n"
+end
+
+-- A cell: the median as `show` has it; "-" and a note where there is none.
+local function cell(run, client, name, of, show, variant)
+  local value = run.taken:median(name, client.name, of, variant)
+  local noted = client.notes and client.notes[name]
+  if value then return show(value) .. (noted and run.notes.mark(client.name, noted) or "") end
+  local why = client.cannot and client.cannot[name] or run.taken:failure(name, client.name, variant)
+  if not why then return "-" end
+  return "-" .. run.notes.mark(client.name, why)
+end
+
+local function against(run, name, of, reference, inverse)
+  local base = run.taken:median(name, reference, of)
+  return function(value)
+    if not base or base == 0 or value == 0 then return number(value) end
+    return ("%s (%.2f×)"):format(number(value), inverse and base / value or value / base)
+  end
+end
+
+local function of_clients(run, f)
+  for _, client in ipairs(run.clients) do
+    if not client.json_only then f(client) end
+  end
+end
+
+local function floor_of(clients)
+  for _, client in ipairs(clients) do
+    if client.floor then return client.name end
+  end
+end
+
+local MAIN = { { "publish", "publish, 1,000 unconfirmed" }, { "publish-one", "publish, one at a time" },
+  { "publish-none", "publish, no confirms" }, { "consume", "consume" } }
+
+local function main_table(run, of, show)
+  local titles = { "client" }
+  for _, job in ipairs(MAIN) do titles[#titles + 1] = job[2] end
+  local text = heading(titles)
+  of_clients(run, function(client)
+    local cells = { client.name }
+    for _, job in ipairs(MAIN) do cells[#cells + 1] = cell(run, client, job[1], of, show(job[1])) end
+    text = text .. row(cells)
+  end)
+  return text
+end
+
+local function cpu(run)
+  return "\n## CPU of the client, µs per event\n\nBuilding or decoding the envelope is part of it; × is against plain C. "
+    .. "Lower is better.\n\n" .. main_table(run, samples.cpu_us, function(name)
+    return against(run, name, samples.cpu_us, floor_of(run.clients))
+  end)
+end
+
+local function throughput(run)
+  return "\n## Events per second\n\nClient and broker together, on the same cores. Higher is better.\n\n"
+    .. main_table(run, samples.rate, function(name) return against(run, name, samples.rate, floor_of(run.clients)) end)
+end
+
+local function latency(run)
+  local text = "\n## Latency at 500 events a second, ms\n\nFrom before the publish to the handler. Each event finds the "
+    .. "client asleep:\nthe last column is what it costs to be woken for one, µs of CPU per event, publishing included.\n\n"
+    .. heading { "client", "p50", "p99", "p99.9", "CPU" }
+  local floor = floor_of(run.clients)
+  of_clients(run, function(client)
+    local cells = { client.name }
+    for _, name in ipairs { "p50_us", "p99_us", "p999_us" } do
+      local function ms(figures) return figures[name] / 1000 end
+      cells[#cells + 1] = cell(run, client, "latency", ms, against(run, "latency", ms, floor))
+    end
+    cells[#cells + 1] = cell(run, client, "latency", samples.cpu_us, against(run, "latency", samples.cpu_us, floor))
+    text = text .. row(cells)
+  end)
+  return text
+end
+
+local function seconds(figures) return figures.seconds end
+local function cpu_ms(figures) return figures.cpu * 1000 end
+local function megabytes(figures) return figures.rss_kb / 1024 end
+
+local function topology(run)
+  local count = math.max(10, math.floor(run.settings.events * 0.05))
+  local text = ("\n## %d queues, %d consumers, memory\n\nDeclaring the queues; all connections broken, until the broker has "
+    .. "all consumers\nagain (clients that recover by themselves, told to wait 0.1 s); the largest resident size "
+    .. "after publishing and after consuming %s events.\n\n"):format(count, count, number(run.settings.events))
+    .. heading { "client", "declare, s", "CPU, ms", "reconnect, s", "CPU, ms", "MB, publish", "MB, consume" }
+  of_clients(run, function(client)
+    text = text .. row { client.name, cell(run, client, "topology", seconds, number),
+      cell(run, client, "topology", cpu_ms, number),
+      cell(run, client, "consumers", seconds, number), cell(run, client, "consumers", cpu_ms, number),
+      cell(run, client, "publish", megabytes, number), cell(run, client, "consume", megabytes, number) }
+  end)
+  return text
+end
+
+local SIZES = { { "small", "0.4 KB" }, { "10k", "10 KB" }, { "1m", "1 MB" } }
+
+local function json(run)
+  local titles = { "" }
+  for _, what in ipairs { "encode", "decode" } do
+    for _, size in ipairs(SIZES) do titles[#titles + 1] = what .. " " .. size[2] end
+  end
+  local text = "\n## JSON of an envelope, µs of CPU\n\n× is how many times as fast as lua-cjson. Higher is better.\n\n"
+    .. heading(titles)
+  for _, client in ipairs(run.clients) do
+    if client.json or client.ours or client.json_only or not client.cannot or not client.cannot["encode-small"] then
+      local cells = { client.json or client.name }
+      for _, what in ipairs { "encode", "decode" } do
+        for _, size in ipairs(SIZES) do
+          local name = what .. "-" .. size[1]
+          cells[#cells + 1] = cell(run, client, name, samples.cpu_us, against(run, name, samples.cpu_us, "cjson", true))
+        end
+      end
+      text = text .. row(cells)
+    end
+  end
+  return text
+end
+
+local function workers(run)
+  local text = "\n## 1, 2 and 4 processes\n\nOne queue for all of them.\n\n"
+    .. heading { "client", "processes", "publish, events/s", "CPU, µs", "consume, events/s", "CPU, µs" }
+  for _, client in ipairs(run.clients) do
+    if client.floor or client.name == "eventbus" then
+      for _, n in ipairs { 1, 2, 4 } do
+        local cells = { client.name, tostring(n) }
+        for _, name in ipairs { "workers-publish", "workers-consume" } do
+          cells[#cells + 1] = cell(run, client, name, samples.rate, number, n)
+          cells[#cells + 1] = cell(run, client, name, samples.cpu_us, number, n)
+        end
+        text = text .. row(cells)
+      end
+    end
+  end
+  return text
+end
+
+local function flat(run, title, name, unit, numbers)
+  local client = { name = "eventbus" }
+  local text = title .. heading { unit, "CPU, µs per event", "events/s", "MB" }
+  local base = run.taken:median(name, client.name, samples.cpu_us, numbers[1])
+  for _, n in ipairs(numbers) do
+    text = text .. row { number(n):gsub("%.%d+$", ""), cell(run, client, name, samples.cpu_us, function(value)
+      return base and ("%s (%.2f×)"):format(number(value), value / base) or number(value)
+    end, n), cell(run, client, name, samples.rate, number, n), cell(run, client, name, megabytes, number, n) }
+  end
+  return text
+end
+
+local function growth(run)
+  local sizes = run.settings.long and { 1000, 10000, 100000, 1000000 } or { 1000, 10000, 100000 }
+  local many = ("\n## 1 to 1,000 subscriptions\n\n%s events over that many queues, one bus.\n\n"):format(
+    number(run.settings.events))
+  local backlog = ("\n## A backlog\n\nThat many events published and confirmed, then consumed%s.\n\n"):format(
+    run.settings.long and "" or "; `LONG=1` adds a million")
+  return flat(run, many, "subscriptions", "subscriptions", { 1, 10, 100, 1000 })
+    .. flat(run, backlog, "backlog-publish", "published", sizes) .. "\n"
+    .. flat(run, "", "backlog-consume", "consumed", sizes)
+end
+
+--- The document and the plot.
+---@return string markdown, string svg
+function report.write(taken, clients, facts, settings)
+  local run = { taken = taken, clients = clients, settings = settings, notes = new_notes() }
+  local body = cpu(run) .. throughput(run) .. latency(run) .. topology(run) .. json(run) .. workers(run) .. growth(run)
+  local text = HEAD .. ("\n%s events a round, rounds: %d (the topology, the reconnect and the backlogs: one), medians. "
+    .. "A tenth more comes before each clock starts.\n"):format(number(settings.events), settings.rounds) .. body
+  if #run.notes.list > 0 then
+    text = text .. "\n## Notes\n\n"
+    for i, note in ipairs(run.notes.list) do
+      text = text .. ("- [%d] %s: %s.\n"):format(i, table.concat(note.clients, "; "), note.text)
+    end
+  end
+  text = text .. "\n## Measured on\n\n"
+  for _, fact in ipairs(facts) do text = text .. ("- **%s**: %s\n"):format(fact[1], fact[2]) end
+  return text, plot.draw(taken, clients)
+end
+
+--- What is printed at the end of a run: the CPU table, for a terminal.
+function report.summary(taken, clients)
+  local lines = { ("%-24s %9s %9s %9s %9s %10s"):format("CPU us per event", "publish", "one", "none", "consume", "p99 ms") }
+  for _, client in ipairs(clients) do
+    if not client.json_only then
+      local cells = {}
+      for i, job in ipairs(MAIN) do cells[i] = number(taken:median(job[1], client.name, samples.cpu_us)) or "-" end
+      local p99 = taken:median("latency", client.name, function(figures) return figures.p99_us / 1000 end)
+      lines[#lines + 1] = ("%-24s %9s %9s %9s %9s %10s"):format(client.name, cells[1], cells[2], cells[3], cells[4],
+        number(p99) or "-")
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
+return report
