@@ -135,7 +135,7 @@ build: $(MODULE)
 deps:
 	@$(DEPS) build demo test
 
-.PHONY: deps-demo deps-lint deps-rock deps-deb deps-nginx
+.PHONY: deps-demo deps-lint deps-rock deps-deb deps-nginx deps-chaos
 deps-demo:
 	@$(DEPS) build demo
 deps-lint:
@@ -147,6 +147,8 @@ deps-deb:
 	@$(DEPS) deb
 deps-nginx:
 	@tools/deps --lua jit build nginx
+deps-chaos:
+	@$(DEPS) build demo chaos
 
 ## demo       the whole platform on a private RabbitMQ, in under a minute
 .PHONY: demo
@@ -247,6 +249,17 @@ fuzz-all:
 	@$(DEPS) build fuzz
 	@$(MAKE) --no-print-directory FLAVOUR=fuzz LUA=$(LUA) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
 	@tools/fuzz $(SECONDS) $(FUZZ_TARGETS)
+
+## chaos      real brokers, one and a cluster of three, and all that can break: MINUTES=30 SEED=7 NODES=1|3 (docs/testing.md)
+.PHONY: chaos soak
+chaos: deps-chaos
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua spec/chaos/main.lua '$(SEED)' '$(MINUTES)' '$(NODES)'
+
+## soak       a steady rate and a fault every 20 s: memory, descriptors and threads stay flat; MINUTES=10 SEED=7
+soak: deps-chaos
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua spec/chaos/soak.lua '$(SEED)' '$(MINUTES)'
 
 ## lint       the laws, warnings as errors, Lua syntax and luacheck, links of the docs
 .PHONY: lint

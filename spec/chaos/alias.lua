@@ -1,4 +1,5 @@
---- alias: a node's name in another node's epmd, with a port of ours: what is sent to that node goes through our route.
+--- alias: a node's name in another node's epmd, with a port of ours: what is sent to that node goes through our
+--- route.
 -- It lasts as long as its connection.
 
 local uv = require "luv"

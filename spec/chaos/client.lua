@@ -49,8 +49,8 @@ local function in_hand(self)
   return next(self.begun) ~= nil
 end
 
---- kill -9 in the midst of a handler: the process is stopped, looked at, and goes on until it is caught in one. False: it
---- never was, and was killed anyway.
+--- kill -9 in the midst of a handler: the process is stopped, looked at, and goes on until it is caught in one.
+--- False: it never was, and was killed anyway.
 function Client:kill_in_handler()
   local caught
   for _ = 1, 200 do

@@ -1,7 +1,8 @@
 --- cluster: one RabbitMQ node, or three on loopback that see each other only through our routes.
 ---
---- Each node has its own epmd, where the names of the others are registered with ports of our proxy: a split of the network
---- is real to them, and needs no root. Two clusters never meet: ports, epmd, cookie and folders are their own.
+--- Each node has its own epmd, where the names of the others are registered with ports of our proxy: a split of the
+--- network is real to them, and needs no root. Two clusters never meet: ports, epmd, cookie and folders are their
+--- own.
 
 local broker = require "spec.support.broker"
 local wait_until = require("spec.support.wait").wait_until
@@ -30,6 +31,7 @@ local TICK = 8
 local function new_node(cookie)
   local node = broker.new { tls = true, start = false,
     set = { cluster_partition_handling = cookie and "pause_minority" or nil } }
+  node.flags = node.flags .. " --timeout 180"
   if cookie then
     shell("mkdir -p " .. quote(node.dir .. "/home"))
     write(node.dir .. "/home/.erlang.cookie", cookie)
@@ -59,11 +61,11 @@ local function join(self, proxy)
       end
     end
   end
+  -- As rabbitmqctl's stop_app, join_cluster and start_app do it, without starting an Erlang for each.
   for i = 2, #nodes do
-    for _, words in ipairs { { "stop_app" }, { "join_cluster", nodes[1].node }, { "start_app" } } do
-      local out, ok = nodes[i]:ctl((table.unpack or unpack)(words))
-      if not ok then error(("rabbitmqctl %s: %s"):format(words[1], out), 0) end
-    end
+    nodes[i]:eval "rabbit:stop(), ok"
+    nodes[i]:eval(("ok = rabbit_mnesia:join_cluster('%s', disc)"):format(nodes[1].node))
+    nodes[i]:eval "rabbit:start(), ok"
   end
 end
 
@@ -71,12 +73,14 @@ end
 function cluster.start(count, proxy)
   local self = setmetatable({ nodes = {}, proxy = proxy, down = {} }, Cluster)
   local cookie = count > 1 and ("CHAOS%d"):format(os.time()) or nil
-  for i = 1, count do
-    local node = new_node(cookie)
-    self.nodes[i] = node
-    if i > 1 then shell(("cp -a %s %s"):format(quote(self.nodes[1].dir .. "/tls"), quote(node.dir .. "/tls"))) end
-    node:start()
+  for i = 1, count do self.nodes[i] = new_node(cookie) end
+  self.nodes[1]:start()
+  -- One authority for all.
+  local others = { (table.unpack or unpack)(self.nodes, 2) }
+  for _, node in ipairs(others) do
+    shell(("cp -a %s %s"):format(quote(self.nodes[1].dir .. "/tls"), quote(node.dir .. "/tls")))
   end
+  broker.start_all(others)
   if count > 1 then
     join(self, proxy)
     self:wait_whole(60)
@@ -134,13 +138,13 @@ end
 function Cluster:revive(i)
   self.nodes[i]:start()
   self.down[i] = nil
-  if #self.nodes > 1 then self:wait_whole(90) end
+  if #self.nodes > 1 then self:wait_whole(150) end
 end
 
 function Cluster:freeze(i) self.nodes[i]:freeze() end
 function Cluster:thaw(i)
   self.nodes[i]:thaw()
-  if #self.nodes > 1 then self:wait_whole(90) end
+  if #self.nodes > 1 then self:wait_whole(150) end
 end
 
 local ALARM = {
@@ -155,8 +159,8 @@ function Cluster:alarm(i, kind, on)
   local node = self.nodes[i]
   node:eval("ok = " .. ALARM[kind][on and 1 or 2])
   wait_until(function()
-    local there = node:eval(("lists:member({{resource_limit, %s, node()}, []}, rabbit_alarm:get_alarms())"):format(kind))
-    return (there == "true") == on
+    local there = "lists:member({{resource_limit, %s, node()}, []}, rabbit_alarm:get_alarms())"
+    return (node:eval(there:format(kind)) == "true") == on
   end, 60, ("the %s alarm is %s"):format(kind, on and "on" or "off"))
 end
 
@@ -170,8 +174,8 @@ local function each_link(self, i, f)
   end
 end
 
---- Node i is cut off: "cut" (its connections are reset and refused), "silent" (nothing arrives any more), "deaf" (nothing
---- arrives at it, what it says arrives).
+--- Node i is cut off from the others: "cut" (its connections are reset and refused), "silent" (nothing arrives any
+--- more), "deaf" (nothing arrives at it, what it says arrives). Returns when another node has noticed.
 function Cluster:split(i, how)
   each_link(self, i, function(name, away)
     if how == "cut" then
@@ -183,6 +187,8 @@ function Cluster:split(i, how)
       self.proxy:weather(name, { stalled = { up = not away, down = away } })
     end
   end)
+  local other = self.nodes[i % #self.nodes + 1]
+  wait_until(function() return tonumber(other:eval(RUNNING)) < #self.nodes end, 60, "the split is noticed")
 end
 
 --- Ends a split, and waits until the nodes are one again.
@@ -191,7 +197,7 @@ function Cluster:mend(i)
     self.proxy:weather(name, {})
     self.proxy:open(name)
   end)
-  self:wait_whole(90)
+  self:wait_whole(150)
 end
 
 function Cluster:delete_queue(name)

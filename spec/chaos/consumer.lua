@@ -2,7 +2,8 @@
 ---
 ---     consumer.lua FLOW URL KIND JOURNAL LOOP CONCURRENCY
 ---
---- Its journal: B(egun, attempt, redelivered), H(andled), X (failed), D (given to the dead letters by the handler's will).
+--- Its journal: B(egun, attempt, redelivered), H(andled), X (failed), D (given to the dead letters by the handler's
+--- will).
 
 local eventbus = require "eventbus"
 local flows = require "spec.chaos.flows"

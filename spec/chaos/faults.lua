@@ -1,8 +1,9 @@
---- faults: what can happen, each with a weight. `strike(world)` does it; it may return a function that undoes it, called after
---- `hold` seconds (two numbers: drawn between them), and a text for the schedule.
+--- faults: what can happen, each with a weight. `strike(world)` does it; it may return a function that undoes it,
+--- called after `hold` seconds (two numbers: drawn between them), a text for the schedule, and the number of a node
+--- that is away: the others of a cluster must go on without it.
 ---
---- `where` is what it needs for itself: "nodes", "network" or "clients"; faults of different kinds may overlap. `nodes`: 1 or 3
---- when only such a cluster has it. `often` = 0: not in a short round of three nodes, where one node has shown it.
+--- `where` is what it needs for itself: "nodes", "network" or "clients"; faults of different kinds may overlap.
+--- `nodes`: 1 or 3 when only such a cluster has it. `shown`: by one node, and not again in a short round of three.
 
 local flows = require "spec.chaos.flows"
 local wait = require "spec.support.wait"
@@ -21,7 +22,7 @@ local function add(name, where, weight, hold, strike, more)
   faults[#faults + 1] = fault
 end
 
-local ONLY_THREE, ONLY_ONE, ENOUGH = { nodes = 3 }, { nodes = 1 }, { often = 0 }
+local ONLY_THREE, ONLY_ONE, SHOWN = { nodes = 3 }, { nodes = 1 }, { shown = true }
 
 -- A node drawn from all.
 local function any_node(world) return world.draw:integer(1, #world.cluster.nodes) end
@@ -31,39 +32,39 @@ local function on_node(i) return ("node %d"):format(i) end
 add("broker killed", "nodes", 4, { 0.5, 2 }, function(world)
   local i = any_node(world)
   world.cluster:kill(i)
-  return function() world.cluster:revive(i) end, on_node(i)
-end)
+  return function() world.cluster:revive(i) end, on_node(i), i
+end, SHOWN)
 
 add("broker restarted in order", "nodes", 1, { 0, 1 }, function(world)
   local i = any_node(world)
   world.cluster:halt(i)
-  return function() world.cluster:revive(i) end, on_node(i)
-end, ENOUGH)
+  return function() world.cluster:revive(i) end, on_node(i), i
+end, SHOWN)
 
 add("broker frozen, shorter than the heartbeat", "nodes", 1, { 1, 2 }, function(world)
   local i = any_node(world)
   world.cluster:freeze(i)
   return function() world.cluster:thaw(i) end, on_node(i)
-end, ENOUGH)
+end, SHOWN)
 
 add("broker frozen, longer than the heartbeat", "nodes", 2, LONG, function(world)
   local i = any_node(world)
   world.cluster:freeze(i)
-  return function() world.cluster:thaw(i) end, on_node(i)
+  return function() world.cluster:thaw(i) end, on_node(i), i
 end)
 
 add("leader killed", "nodes", 4, { 0.5, 3 }, function(world)
   local flow = world.draw:one_of(flows)
   local i = world.cluster:leader(flows.queue(flow))
   world.cluster:kill(i)
-  return function() world.cluster:revive(i) end, ("node %d, of %s"):format(i, flow.name)
+  return function() world.cluster:revive(i) end, ("node %d, of %s"):format(i, flow.name), i
 end, ONLY_THREE)
 
 for how, weight in pairs { cut = 2, silent = 2, deaf = 1 } do
-  add("network split, " .. how, "nodes", weight, { 12, 18 }, function(world)
+  add("network split, " .. how, "nodes", weight, { 1, 4 }, function(world)
     local i = any_node(world)
     world.cluster:split(i, how)
-    return function() world.cluster:mend(i) end, on_node(i)
+    return function() world.cluster:mend(i) end, on_node(i), i
   end, ONLY_THREE)
 end
 for _, kind in ipairs { "memory", "disk" } do
@@ -71,7 +72,7 @@ for _, kind in ipairs { "memory", "disk" } do
     local i = any_node(world)
     world.cluster:alarm(i, kind, true)
     return function() world.cluster:alarm(i, kind, false) end, on_node(i)
-  end, kind == "disk" and ENOUGH or nil)
+  end, SHOWN)
 end
 
 add("queue deleted", "nodes", 2, nil, function(world)
@@ -84,13 +85,13 @@ add("policy changed: queues refuse", "nodes", 1, { 1, 3 }, function(world)
     [{<<"max-length">>, 2}, {<<"overflow">>, <<"reject-publish">>}], 1, <<"queues">>, <<"chaos">>)]]
   world.cluster:eval(set)
   return function() world.cluster:eval [[ok = rabbit_policy:delete(<<"/">>, <<"chaos">>, <<"chaos">>)]] end
-end)
+end, SHOWN)
 
 add("connections closed by the operator", "nodes", 1, nil, function(world)
   local i = any_node(world)
   world.cluster.nodes[i]:close_connections "chaos"
   return nil, on_node(i)
-end, ENOUGH)
+end, SHOWN)
 
 add("certificate replaced", "nodes", 1, { 1, 3 }, function(world)
   local cluster = world.cluster
@@ -105,7 +106,7 @@ add("certificate replaced", "nodes", 1, { 1, 3 }, function(world)
     end
     world:each_route("tls", function(route) world.proxy:cut(route.name, "reset") end)
   end
-end)
+end, SHOWN)
 
 -- Routes drawn: all, or those of one kind.
 local function routes(world) return world.draw:one_of { "", "", "plain", "tls", "name" } end
@@ -118,9 +119,9 @@ local function once(name, act, more)
   end, more)
 end
 
-once("TCP reset", function(world, route) world.proxy:cut(route.name, "reset") end)
-once("connections dropped", function(world, route) world.proxy:cut(route.name, "drop") end, ENOUGH)
-once("half-open connections", function(world, route) world.proxy:half_open(route.name) end)
+once("TCP reset", function(world, route) world.proxy:cut(route.name, "reset") end, SHOWN)
+once("connections dropped", function(world, route) world.proxy:cut(route.name, "drop") end, SHOWN)
+once("half-open connections", function(world, route) world.proxy:half_open(route.name) end, SHOWN)
 
 for blow, name in pairs { corrupt = "a byte corrupted", cut = "a frame cut in its midst" } do
   for direction, towards in pairs { up = "to the broker", down = "to the client" } do
@@ -136,11 +137,11 @@ for blow, name in pairs { corrupt = "a byte corrupted", cut = "a frame cut in it
         -- Where nothing came by it is taken back.
         world:each_route(kind, function(route) world.proxy:blow(route.name, nil, direction) end)
       end, kind == "" and "all" or kind
-    end, ENOUGH)
+    end, SHOWN)
   end
 end
 
-local function weather(name, hold, make, more)
+local function weather(name, hold, make)
   add(name, "network", 1, hold, function(world)
     local kind = routes(world)
     local made = make(world)
@@ -148,15 +149,19 @@ local function weather(name, hold, make, more)
     return function()
       world:each_route(kind, function(route) world.proxy:weather(route.name, {}) end)
     end, kind == "" and "all" or kind
-  end, more)
+  end, SHOWN)
 end
 
-weather("stall, shorter than the heartbeat", { 1, 2 }, function() return { stalled = { up = true, down = true } } end, ENOUGH)
-weather("stall, longer than the heartbeat", LONG, function() return { stalled = { up = true, down = true } } end)
-weather("stall to the broker only", LONG, function() return { stalled = { up = true } } end, ENOUGH)
-weather("stall to the client only", LONG, function() return { stalled = { down = true } } end, ENOUGH)
-weather("bandwidth limited", { 3, 6 }, function(world) return { bandwidth = world.draw:integer(4000, 30000) } end, ENOUGH)
-weather("latency", { 3, 6 }, function(world) return { latency = world.draw:between(0.05, 0.6) } end, ENOUGH)
+local function stalled(up, down)
+  return function() return { stalled = { up = up, down = down } } end
+end
+
+weather("stall, shorter than the heartbeat", { 1, 2 }, stalled(true, true))
+weather("stall, longer than the heartbeat", LONG, stalled(true, true))
+weather("stall to the broker only", LONG, stalled(true, false))
+weather("stall to the client only", LONG, stalled(false, true))
+weather("bandwidth limited", { 3, 6 }, function(world) return { bandwidth = world.draw:integer(4000, 30000) } end)
+weather("latency", { 3, 6 }, function(world) return { latency = world.draw:between(0.05, 0.6) } end)
 
 add("connections refused", "network", 1, { 1, 4 }, function(world)
   local kind = routes(world)
@@ -167,7 +172,7 @@ add("connections refused", "network", 1, { 1, 4 }, function(world)
   return function()
     world:each_route(kind, function(route) world.proxy:open(route.name) end)
   end, kind == "" and "all" or kind
-end, ENOUGH)
+end, SHOWN)
 
 add("a route leads to another node", "network", 2, { 2, 4 }, function(world)
   world:each_route("plain", function(route)
@@ -195,7 +200,7 @@ add("a route leads to nowhere", "network", 1, { 1, 3 }, function(world)
   end
 end, ONLY_ONE)
 
-add("a DNS name changes its address", "network", 2, nil, function(world) return nil, world:move_name() end)
+add("a DNS name changes its address", "network", 2, nil, function(world) return nil, world:move_name() end, SHOWN)
 
 add("consumer killed in a handler", "clients", 4, { 0, 1 }, function(world)
   local client = world.draw:one_of(world.consumers)
@@ -206,15 +211,17 @@ end)
 add("consumer stopped in order", "clients", 1, { 0, 1 }, function(world)
   local client = world.draw:one_of(world.consumers)
   local code = client:stop(30)
-  if code ~= 0 then error(("%s did not stop in order: %s\n%s"):format(client.name, code, client.process:output()), 0) end
+  if code ~= 0 then
+    error(("%s did not stop in order: %s\n%s"):format(client.name, tostring(code), client.process:output()), 0)
+  end
   return function() client:start() end, client.name
-end, ENOUGH)
+end, SHOWN)
 
 add("publisher killed", "clients", 3, { 0, 1 }, function(world)
   local client = world.draw:one_of(world.publishers)
   client:kill()
   return function() client:start() end, client.name
-end)
+end, SHOWN)
 
 -- The order of the draws; pairs has none of its own, and a seed must mean the same each time.
 table.sort(faults, function(a, b) return a.name < b.name end)

@@ -1,12 +1,13 @@
 --- flows: who publishes what to whom. A flow is one queue, one publisher, its consumers, and what is promised of it.
 ---
---- `ordered`: first deliveries come in the order of publishing, by `keys`. The queue of such a flow has one active consumer:
---- a broker that has not noticed the loss of a connection would deliver to the old and the new one.
+--- `ordered`: first deliveries come in the order of publishing, by `keys`. The queue of such a flow has one active
+--- consumer: a broker that has not noticed the loss of a connection would deliver to the old and the new one.
 --- `fragile`: a fault deletes its queue. `failing`: handlers fail and reject by the event's number.
 
 local flows = {
   { name = "ordered", rate = 60, ordered = true, keys = 1, consumers = { { loop = "blocking", concurrency = 1 } } },
-  { name = "keyed", rate = 60, ordered = true, keys = 16, tls = true, consumers = { { loop = "luv", concurrency = 8 } } },
+  { name = "keyed", rate = 60, ordered = true, keys = 16, tls = true,
+    consumers = { { loop = "luv", concurrency = 8 } } },
   { name = "failing", rate = 60, failing = true, named = true, keys = 1,
     consumers = { { loop = "luv", concurrency = 4 }, { loop = "blocking", concurrency = 1 } } },
   { name = "fragile", rate = 20, fragile = true, keys = 1, consumers = { { loop = "blocking", concurrency = 1 } } },
@@ -18,13 +19,17 @@ function flows.queue(flow) return "chaos." .. flow.name end
 
 --- What publisher and consumers declare, each for itself.
 function flows.topology(flow, kind)
-  local queue = { type = kind, single_active_consumer = flow.ordered or nil }
+  -- A broker's own limit of deliveries would drop what a bad time delivered often.
+  local limit, letters
+  if kind == "quorum" then limit, letters = 100000, false end
+  local queue =
+    { type = kind, delivery_limit = limit, dead_letter = letters, single_active_consumer = flow.ordered or nil }
   if flow.failing then queue.dead_letter = { exchange = "chaos.dead", routing_key = flow.name } end
   local topology = { queues = { [flows.queue(flow)] = queue } }
   if flow.failing then
     topology.exchanges = { ["chaos.dead"] = { type = "direct" } }
-    topology.queues["chaos.dead." .. flow.name] =
-      { type = kind, bindings = { { exchange = "chaos.dead", routing_key = flow.name } } }
+    topology.queues["chaos.dead." .. flow.name] = { type = kind, delivery_limit = limit, dead_letter = letters,
+      bindings = { { exchange = "chaos.dead", routing_key = flow.name } } }
   end
   return topology
 end

@@ -10,8 +10,8 @@ function frames.new(from_client)
   return setmetatable({ skip = from_client and 8 or 0, header = "", left = 0 }, Frames)
 end
 
---- Takes the next bytes. Two positions in them, or nil where there is none: an octet that every peer checks, and one in the
---- midst of a frame.
+--- Takes the next bytes. Two positions in them, or nil where there is none: an octet that every peer checks, and one
+--- in the midst of a frame.
 function Frames:take(bytes)
   local at, checked, midst = 1, nil, nil
   if self.skip > 0 then

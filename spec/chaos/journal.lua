@@ -1,5 +1,5 @@
---- journal: a file of lines that a process only appends to, and another reads. A line is there when `add` returns, also after
---- kill -9: the operating system has it.
+--- journal: a file of lines that a process only appends to, and another reads. A line is there when `add` returns,
+--- also after kill -9: the operating system has it.
 
 local socket = require "socket"
 

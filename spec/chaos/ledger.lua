@@ -1,8 +1,9 @@
 --- ledger: accounts for every event, from the journals of publishers and consumers.
 ---
---- Lost is what was confirmed, and neither handled nor with the dead letters at the end. Of a queue that was deleted, what may
---- have been in it then is gone by that act, and counted apart. Out of order is a first delivery before that of an earlier
---- event of the same key; what the publisher itself published again after a failure has no place in the order.
+--- Lost is what was confirmed, and neither handled nor with the dead letters at the end. Of a queue that was deleted,
+--- what may have been in it then is gone by that act, and counted apart. Out of order is a first delivery before that
+--- of an earlier event of the same key; what the publisher itself published again after a failure has no place in the
+--- order.
 
 local flows = require "spec.chaos.flows"
 local journal = require "spec.chaos.journal"
@@ -96,10 +97,11 @@ function Ledger:read()
   end
 end
 
---- The flow that has handled nothing yet of what was published after `time`; nil when all have.
-function Ledger:behind(time)
+--- The flow that has handled nothing yet of what was published after `time`; nil when all have. Those for which
+--- `without(flow)` is true are not asked.
+function Ledger:behind(time, without)
   for _, flow in ipairs(flows) do
-    if self.accounts[flow.name].latest <= time then return flow.name end
+    if self.accounts[flow.name].latest <= time and not without(flow) then return flow.name end
   end
 end
 
@@ -133,7 +135,8 @@ function Ledger:open()
   return open
 end
 
---- The sums, and lists of what must not be: lost, disordered, stray (with the dead letters against the handler's will).
+--- The sums, and lists of what must not be: lost, disordered, stray (with the dead letters against the handler's
+--- will).
 function Ledger:verdict()
   local total = { published = 0, confirmed = 0, handled = 0, repeated = 0, failed = 0, again = 0, dead = 0, gone = 0,
     lost = {}, disordered = {}, stray = {} }

@@ -2,18 +2,21 @@
 ---
 ---     lua spec/chaos/main.lua [SEED] [MINUTES] [NODES] [RATE]
 ---
---- Without MINUTES (or with 0) every fault strikes once on one node, then those of a cluster on three. NODES: 1 or 3, for one of
---- the two only. The seed draws the faults, not the time they meet: the same seed is the same schedule, not the same run.
+--- Without MINUTES (or with 0) every fault strikes once on one node, then those of a cluster on three. NODES: 1 or 3,
+--- for one of the two only. The seed draws the faults, not the time they meet: the same seed is the same schedule,
+--- not the same run.
 
 package.path = "./?.lua;./examples/?.lua;" .. package.path
 
+local number = require "spec.chaos.number"
 local report = require "spec.chaos.report"
 local round = require "spec.chaos.round"
 
-local seed = tonumber(arg[1]) or os.time() % 1000000
-local minutes = tonumber(arg[2]) or 0
-local only = tonumber(arg[3]) or 0
-local rate = tonumber(arg[4]) or 1
+local seed = number("SEED", arg[1], os.time() % 1000000)
+local minutes = number("MINUTES", arg[2], 0)
+local only = number("NODES", arg[3], 0)
+local rate = number("RATE", arg[4], 1)
+if only ~= 0 and only ~= 1 and only ~= 3 then error("NODES: expected 1 or 3", 0) end
 
 local folder = "build/chaos"
 local rounds = only ~= 0 and { only } or { 1, 3 }

@@ -1,12 +1,13 @@
---- proxy: a process between clients and brokers, and between the nodes of a cluster. What it may do to a connection is in
---- route.lua and stream.lua.
+--- proxy: a process between clients and brokers, and between the nodes of a cluster. What it may do to a connection
+--- is in route.lua and stream.lua.
 ---
 ---     local p = proxy.start()
 ---     local port = p:route("plain", { target = { host = "127.0.0.1", port = 5672 }, framed = true })
----     p:weather("plain", { latency = 0.2 }); p:weather("plain", {}); p:blow("plain", "cut", "up"); p:cut("plain", "reset")
+---     p:weather("plain", { latency = 0.2 }); p:weather("plain", {})
+---     p:blow("plain", "cut", "up"); p:cut("plain", "reset")
 ---
---- Each call waits until it is done, 10 s at most, and raises what went wrong. The same file is the process when it is run as
---- a program. It ends with us: it reads its control connection's end.
+--- Each call waits until it is done, 10 s at most, and raises what went wrong. The same file is the process when it
+--- is run as a program. It ends with us: it reads its control connection's end.
 
 local cjson = require "cjson"
 

@@ -1,5 +1,5 @@
---- publisher: a program that publishes events of one flow at a steady rate, as a careful user would: what failed and may be
---- tried again is published again under the same id. SIGTERM ends it in order.
+--- publisher: a program that publishes events of one flow at a steady rate, as a careful user would: what failed and
+--- may be tried again is published again under the same id. SIGTERM ends it in order.
 ---
 ---     publisher.lua FLOW URL KIND JOURNAL RATE
 ---
@@ -31,8 +31,9 @@ local under_way, first, last = {}, 1, 0
 local function publish(number, again)
   local id = flows.id(flow, number)
   log:add(again and "R" or "A", id, again or "")
-  local ticket = eventbus.assert(bus:publish_async("", "chaos." .. flow.name, { n = number, key = flows.key(flow, number),
-    text = ("x"):rep(number % 7 == 0 and 3000 or 100) }, { id = id, routing_key = flows.queue(flow) }))
+  local data = { n = number, key = flows.key(flow, number), text = ("x"):rep(number % 7 == 0 and 3000 or 100) }
+  local ticket = eventbus.assert(bus:publish_async("", "chaos." .. flow.name, data,
+    { id = id, routing_key = flows.queue(flow) }))
   last = last + 1
   under_way[last] = { ticket = ticket, n = number }
 end

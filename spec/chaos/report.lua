@@ -10,25 +10,26 @@ local function names_of(kinds)
 end
 
 local function one(result)
-  print(("\n%d node%s, seed %d, %.0f s"):format(result.nodes, result.nodes > 1 and "s" or "", result.seed, result.seconds))
+  print(("\n%d %s, seed %d, %.0f s"):format(result.nodes, result.nodes > 1 and "nodes" or "node", result.seed,
+    result.seconds))
   print("  fault                                        times   longest time to recover")
   for _, name in ipairs(names_of(result.kinds)) do
     print(("  %-44s %5d   %.1f s"):format(name, result.kinds[name].count, result.kinds[name].longest))
   end
   local t = result.total
   if t.published > 0 then
-    print(("  %d published, %d confirmed, %d handled, %d with the dead letters, %d lost, %d out of order"):format(t.published,
-      t.confirmed, t.handled, t.dead, #t.lost, #t.disordered))
-    print(("  %d handled again, %d published again after an error, %d gone with a deleted queue"):format(t.repeated, t.again,
-      t.gone))
+    print(("  %d published, %d confirmed, %d handled, %d with the dead letters, %d lost, %d out of order"):format(
+      t.published, t.confirmed, t.handled, t.dead, #t.lost, #t.disordered))
+    print(("  %d handled again, %d published again after an error, %d gone with a deleted queue"):format(t.repeated,
+      t.again, t.gone))
   end
   for _, text in ipairs(result.wrong) do print("  WRONG: " .. text) end
 end
 
---- Prints the results of rounds; true when nothing went wrong. A kind of fault that all came back from is one passed, and so
---- is each round whose accounts are right.
-function report.print(results, folder)
-  local passed, failed = 0, 0
+--- Prints the results of rounds; true when nothing went wrong. A kind of fault that all came back from is one passed,
+--- and so is each round whose accounts are right. `passed` and `failed` are of other checks.
+function report.print(results, folder, passed, failed)
+  passed, failed = passed or 0, failed or 0
   for _, result in ipairs(results) do
     one(result)
     for _ in pairs(result.kinds) do passed = passed + 1 end

@@ -22,17 +22,24 @@ local function say(self, text, ...)
 end
 
 local function strike(self, fault)
-  local heal, note = fault.strike(self.world)
-  return { fault = fault, heal = heal, name = fault.name .. (note and " (" .. note .. ")" or "") }
+  local began = wait.now()
+  local heal, note, away = fault.strike(self.world)
+  return { fault = fault, began = began, heal = heal, away = self.nodes > 1 and away,
+    name = fault.name .. (note and " (" .. note .. ")" or "") }
 end
 
 local function pause(self, hold)
   if hold then wait.sleep(self.draw:between(hold[1], hold[2])) end
 end
 
--- One fault, or two that overlap, to the recovery after the last.
+-- One fault, or two that overlap, to the recovery after the last. The time it takes is counted from the end of the
+-- faults; where a cluster must do without a node, also from their begin.
 local function blow(self, first, second)
+  local took = 0
   local struck = { strike(self, first) }
+  if struck[1].away and not second then
+    took = self.world:goes_on(struck[1].began, RECOVERY, struck[1].away) - struck[1].began
+  end
   pause(self, first.hold)
   if second then
     struck[2] = strike(self, second)
@@ -42,7 +49,7 @@ local function blow(self, first, second)
     if one.heal then one.heal() end
   end
   local healed = wait.now()
-  local took = self.world:recovered(healed, RECOVERY) - healed
+  took = math.max(took, self.world:recovered(healed, RECOVERY) - healed)
   local names = {}
   for i, one in ipairs(struck) do
     names[i] = one.name
@@ -53,13 +60,25 @@ local function blow(self, first, second)
   say(self, "%s: all goes on after %.1f s", table.concat(names, " + "), took)
 end
 
--- Every fault once, in a drawn order; those that one node has shown are not shown again by three.
+-- Takes the first fault out of the list, and one that may overlap with it.
+local function next_two(list)
+  local first = table.remove(list, 1)
+  for i, fault in ipairs(list) do
+    if fault.where ~= first.where then return first, table.remove(list, i) end
+  end
+  return first
+end
+
+-- Every fault once, in a drawn order: on one node two at a time, on three those that one node has not shown.
 local function each_once(self)
   local list = {}
   for _, fault in ipairs(faults.of(self.nodes)) do
-    if self.nodes == 1 or fault.often ~= 0 then list[#list + 1] = fault end
+    if self.nodes == 1 or not fault.shown then list[#list + 1] = fault end
   end
-  for _, fault in ipairs(self.draw:shuffled(list)) do blow(self, fault) end
+  list = self.draw:shuffled(list)
+  while list[1] do
+    if self.nodes == 1 then blow(self, next_two(list)) else blow(self, table.remove(list, 1)) end
+  end
 end
 
 -- Faults by weight until the time is over, a third of them two at a time.
@@ -75,8 +94,32 @@ local function until_over(self, seconds)
   end
 end
 
---- `o`: nodes (1 or 3), seed, folder, seconds (nil: every fault once), rate. Returns { nodes, seed, kinds = { [name] = { count, longest } },
---- total (of the ledger), wrong = list of texts, seconds }. Raises nothing.
+local EVERY = 20
+
+-- A fault each 20 s, and a sample of the clients each second in between. No client is killed: it is to grow old.
+local function soak(self, seconds, gauges)
+  local list, clients = {}, {}
+  for _, fault in ipairs(faults.of(self.nodes)) do
+    if fault.where ~= "clients" then list[#list + 1] = fault end
+  end
+  for _, kind in ipairs { self.world.publishers, self.world.consumers } do
+    for _, each in ipairs(kind) do clients[#clients + 1] = each end
+  end
+  local due, ends = wait.now() + EVERY, wait.now() + seconds
+  while wait.now() < ends do
+    gauges:sample(clients)
+    self.world.ledger:read()
+    wait.sleep(1)
+    if wait.now() >= due then
+      due = math.max(due + EVERY, wait.now())
+      blow(self, self.draw:weighted(list))
+    end
+  end
+end
+
+--- `o`: nodes (1 or 3), seed, folder, rate, seconds (nil: every fault once), gauges (soak, see gauges.lua). Raises
+--- nothing. Returns { nodes, seed, kinds = { [name] = { count, longest } }, total (of the ledger), wrong = list of
+--- texts, seconds }.
 function round.run(o)
   local self = setmetatable({ nodes = o.nodes, draw = draw.new(o.seed), kinds = {}, began = wait.now() }, Round)
   local result = { nodes = o.nodes, seed = o.seed, kinds = self.kinds, wrong = {} }
@@ -89,7 +132,13 @@ function round.run(o)
     self.world:start(o.nodes, o.rate)
     say(self, "%d node%s, seed %d: all runs", o.nodes, o.nodes > 1 and "s" or "", o.seed)
     self.world:recovered(wait.now(), RECOVERY)
-    if o.seconds then until_over(self, o.seconds) else each_once(self) end
+    if o.gauges then
+      soak(self, o.seconds, o.gauges)
+    elseif o.seconds then
+      until_over(self, o.seconds)
+    else
+      each_once(self)
+    end
     for _, text in ipairs(self.world:finish(RECOVERY)) do wrong(text) end
     say(self, "the end")
   end, function(text) return type(text) == "string" and debug.traceback(text, 2) or text end)

@@ -1,10 +1,10 @@
---- stream: one direction of a relayed connection. Bytes of one socket go to the other, in order, as the weather of the route
---- lets them. Holds at most LIMIT bytes: then it stops reading, as a full network does.
+--- stream: one direction of a relayed connection. Bytes of one socket go to the other, in order, as the weather of
+--- the route lets them. Holds at most LIMIT bytes: then it stops reading, as a full network does.
 ---
---- Weather, shared by all connections of a route and changed while they live: latency (seconds), bandwidth (bytes a second),
---- stalled = { up, down }. An armed blow strikes the next frame once: "corrupt" spoils a byte of it, "cut" sends half of it and
---- then resets the connection. AMQP in clear text has no checksum, TCP's is not ours to spoil: there only the octets that a
---- peer checks, type and end of a frame, are touched. In TLS it may be any byte.
+--- Weather, shared by all connections of a route and changed while they live: latency (seconds), bandwidth (bytes a
+--- second), stalled = { up, down }. An armed blow strikes the next frame once: "corrupt" spoils a byte of it, "cut"
+--- sends half of it and then resets the connection. AMQP in clear text has no checksum, TCP's is not ours to spoil:
+--- there only the octets that a peer checks, type and end of a frame, are touched. In TLS it may be any byte.
 
 local uv = require "luv"
 local frames = require "spec.chaos.frames"

@@ -13,8 +13,8 @@ local world = {}
 local World = {}
 World.__index = World
 
--- A name of our own for a client's resolver. Without root nobody changes /etc/hosts; this library reads a file of ours, again
--- whenever it has changed. HOSTALIASES only gives names for names that a DNS server knows, and asks one.
+-- A name of our own for a client's resolver. Without root nobody changes /etc/hosts; this library reads a file of
+-- ours, again whenever it has changed. HOSTALIASES only gives names for names that a DNS server knows, and asks one.
 local WRAPPER = { "/usr/lib/x86_64-linux-gnu/libnss_wrapper.so", "/usr/lib/aarch64-linux-gnu/libnss_wrapper.so",
   "/usr/lib/libnss_wrapper.so", "/usr/lib64/libnss_wrapper.so" }
 local NAME = "broker.chaos"
@@ -56,8 +56,8 @@ local function lay_routes(self)
   for i, host in ipairs(ADDRESSES) do
     local node = (i - 1) % #self.cluster.nodes + 1
     local route = { name = "name-" .. i, kind = "name", node = node, host = host }
-    route.port = self.proxy:route(route.name,
-      { host = host, port = port, framed = true, target = { host = "127.0.0.1", port = self.cluster.nodes[node].port } })
+    local target = { host = "127.0.0.1", port = self.cluster.nodes[node].port }
+    route.port = self.proxy:route(route.name, { host = host, port = port, framed = true, target = target })
     port = route.port
     self.routes[#self.routes + 1] = route
   end
@@ -82,7 +82,7 @@ local function url_of(self, flow, turn)
     hosts[#hosts + 1] = ("%s:%d"):format(flow.named and NAME or flow.tls and "localhost" or "127.0.0.1", route.port)
   end)
   -- Not all begin at the same node.
-  for _ = 1, turn % #hosts do hosts[#hosts + 1] = table.remove(hosts, 1) end
+  for _ = 1, turn % #hosts do table.insert(hosts, table.remove(hosts, 1)) end
   local list = table.concat(hosts, ",")
   if not flow.tls then return ("amqp://guest:guest@%s%s"):format(list, query) end
   return ("amqps://guest:guest@%s%s&cacertfile=%s/tls/ca.pem"):format(list, query, self.cluster.nodes[1].dir)
@@ -153,18 +153,29 @@ local function check_clients(self)
   end
 end
 
---- Waits until every flow has handled an event that was published after `time`; returns when that was. Raises after `seconds`,
---- and says who is behind.
-function World:recovered(time, seconds)
+local function goes_on(self, time, seconds, without)
   local behind
   wait.wait_until(function()
     self.ledger:read()
-    behind = self.ledger:behind(time)
+    behind = self.ledger:behind(time, without)
     if not behind then return true end
     check_clients(self)
     wait.sleep(0.05)
     return false, behind .. " is behind"
   end, seconds, "every flow goes on")
+  return wait.now()
+end
+
+--- Waits until every flow has handled an event that was published after `time`, but for those whose one broker is
+--- node `away`. Returns when that was. Raises after `seconds`, and says who is behind.
+function World:goes_on(time, seconds, away)
+  local only = (self.address - 1) % #self.cluster.nodes + 1
+  return goes_on(self, time, seconds, function(flow) return flow.named and only == away end)
+end
+
+--- The same of every flow, and that is calm again.
+function World:recovered(time, seconds)
+  goes_on(self, time, seconds, function() return false end)
   if self.moved then
     if self.proxy:count(self.moved.route).accepted == self.moved.accepted then
       error("nobody connected to the new address of the name", 0)
@@ -198,12 +209,13 @@ local function take_letters(self)
   return left
 end
 
---- The end in order: publishers bring what they asked to its end, consumers handle all of it. Returns a list of what went
---- wrong; the ledger has the rest.
+--- The end in order: publishers bring what they asked to its end, consumers handle all of it. Returns a list of what
+--- went wrong; the ledger has the rest.
 function World:finish(seconds)
   local wrong = {}
   local function ended(each, code)
-    if code ~= 0 then wrong[#wrong + 1] = ("%s ended with %s:\n%s"):format(each.name, tostring(code), each.process:output()) end
+    if code == 0 then return end
+    wrong[#wrong + 1] = ("%s ended with %s:\n%s"):format(each.name, tostring(code), each.process:output())
   end
   for _, each in ipairs(self.publishers) do each.process:signal "TERM" end
   for _, each in ipairs(self.publishers) do
