@@ -136,6 +136,7 @@ deps:
 	@$(DEPS) build demo test
 
 .PHONY: deps-demo deps-lint deps-rock deps-deb deps-nginx deps-chaos
+.PHONY: deps-demo deps-lint deps-rock deps-deb deps-nginx deps-hosts
 deps-demo:
 	@$(DEPS) build demo
 deps-lint:
@@ -149,6 +150,9 @@ deps-nginx:
 	@tools/deps --lua jit build nginx
 deps-chaos:
 	@$(DEPS) build demo chaos
+deps-hosts:
+	@tools/deps --lua jit build hosts
+	@tools/deps --lua 5.3 build
 
 ## demo       the whole platform on a private RabbitMQ, in under a minute
 .PHONY: demo
@@ -168,7 +172,7 @@ openresty: deps-demo deps-nginx
 test: deps
 	@$(MAKE) --no-print-directory build fork-module ctests interop bench-programs LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
-		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty) $(BUSTED)
+		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty$(COMMA)hosts) $(BUSTED)
 
 ## test-lua   the specs in which it matters which Lua it is, and no C unit tests; LUA=...
 .PHONY: test-lua
@@ -188,6 +192,12 @@ test-openresty: deps deps-nginx
 	@$(MAKE) --no-print-directory build LUA=jit
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --busted $(or $(SPEC),spec/openresty_spec.lua spec/example_openresty_spec.lua) $(BUSTED)
+
+## test-hosts HAProxy (Lua 5.3), Tarantool (LuaJIT) and Prosody (Lua 5.4)
+.PHONY: test-hosts
+test-hosts: deps deps-hosts
+	@for lua in jit 5.3 5.4 $(LUA); do $(MAKE) --no-print-directory build LUA=$$lua || exit 1; done
+	@tools/run-tests --lua $(LUA) --busted $(or $(SPEC),spec/hosts_spec.lua) $(BUSTED)
 
 ## test-packages  the rock, on each Lua, and the Debian packages: built, unpacked and tried
 .PHONY: test-packages
