@@ -79,7 +79,11 @@ end
 function eventfile.parse(text, first_line)
   local value, err = json.decode(text)
   if err == nil then return value end
-  return nil, (err.message:gsub("line (%d+), column (%d+) %(byte %d+%)", function(line, column)
+  local message = err.message:gsub("beyond ([^;]+); decode with .*$", function(limit)
+    return ("beyond %s; %s"):format(limit, limit == "2^53" and "Lua 5.3 and later keep it: run the command with one of them"
+      or "write it as a string")
+  end)
+  return nil, (message:gsub("line (%d+), column (%d+) %(byte %d+%)", function(line, column)
     return ("line %d, column %s"):format(line + first_line - 1, column)
   end, 1))
 end
