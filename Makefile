@@ -285,12 +285,11 @@ bench-quick: deps
 	@$(MAKE) --no-print-directory build bench-programs LUA=$(LUA)
 	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/quick.lua $(EVENTS) $(ROUNDS)'
 
-## bench-hosts requests/s of nginx with a confirmed publish, reloads under load, memory; HOST_EVENTS=200000
+## bench-hosts each host: wake-up latency, CPU, memory; nginx: requests/s, reloads under load; HOST_EVENTS=200000
 .PHONY: bench-hosts
 HOST_EVENTS = 200000
-bench-hosts: deps deps-nginx
-	@$(MAKE) --no-print-directory build LUA=jit
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+bench-hosts: deps deps-nginx deps-hosts
+	@for lua in jit 5.3 5.4 $(LUA); do $(MAKE) --no-print-directory build LUA=$$lua || exit 1; done
 	@tools/env $(LUA) -- @lua bench/hosts.lua $(HOST_EVENTS)
 
 ## bench-json JSON beside lua-cjson

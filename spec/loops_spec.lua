@@ -172,6 +172,46 @@ describe("whoever takes another's answer", function()
   end)
 end)
 
+describe("a wait that blocks the thread", function()
+  it("leaves the one who waits in the loop the ring of its alarm", function()
+    local socket = require "socket"
+    local adapter = require("spec.support.loop_hosts").own().loop
+    local scheduler = adapter.scheduler
+    local bus = eventbus.assert(eventbus.connect { url = url, loop = adapter, log = false })
+    local ticket = eventbus.assert(bus:publish_async("amq.topic", "x", {}))
+    eventbus.assert(ticket:wait())
+    -- Is never answered.
+    local function never() return setmetatable({ done = false, _hub = bus._hub }, getmetatable(ticket)) end
+    local over
+    scheduler.go(function() over = select(2, never():wait(0.2)) end)
+    scheduler.turn()
+    assert.is_nil(over)
+    local _, err = never():wait(0.6)
+    assert.are.equal("timeout", err.code)
+    assert.are.equal(1, #socket.select({ { getfd = function() return bus:fd() end } }, nil, 0))
+    wait_until(function()
+      scheduler.turn()
+      return over
+    end, 10, "it goes on")
+    assert.are.equal("timeout", over.code)
+    assert.is_true(bus:close())
+  end)
+end)
+
+describe("the blocking loop", function()
+  it("lets the others of a round go on when a coroutine raises", function()
+    local loop = require("eventbus.loop.blocking").new({ wait = function() end })
+    local order = {}
+    loop:spawn(function() order[#order + 1] = "first" end)
+    loop:spawn(function() error "on purpose" end)
+    loop:spawn(function() order[#order + 1] = "third" end)
+    local ok, raised = pcall(loop.block, loop, 0)
+    assert.is_false(ok)
+    assert.is_truthy(raised:find("on purpose", 1, true), raised)
+    assert.are.same({ "first", "third" }, order)
+  end)
+end)
+
 -- Neovim's Lua is LuaJIT, which loads what was built for it or for 5.1: tested where that is the Lua under test.
 if _VERSION == "Lua 5.1" then
   describe("in Neovim", function()

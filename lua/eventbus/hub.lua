@@ -207,7 +207,7 @@ function Hub:pump()
   end
   local lot = self.parking
   if any then lot:changed() end
-  if lot.poked then lot:ask_again() end
+  if lot.poked or lot.turner then lot:ask_again() end
   return any
 end
 

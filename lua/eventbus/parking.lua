@@ -124,9 +124,9 @@ function Parking:wake_all()
   if self.turner then poke(self) end
 end
 
---- Whoever empties the bus may take the turner's wake-up along: it is asked again.
+--- Whoever empties the bus may take the turner's wake-up along, that of its alarm too: it is asked again.
 function Parking:ask_again()
-  if self.poked then self.bus:poke() end
+  if self.poked or (self.turner and now() >= self.till) then self.bus:poke() end
 end
 
 --- Wakes those whose time is over. Call it when `earliest` has passed.

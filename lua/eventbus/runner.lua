@@ -163,10 +163,12 @@ local function run(hub, given)
   hub.running, hub.stopping, hub.stop_now, hub.may_stop = protect.running() or true, false, false, true
   local ok, why = protect.pcall(loop, hub, limits)
   local err = hub.failure.control
-  if ok then runner.drain(hub, now() + (given.stop_timeout or STOP_TIMEOUT)) end
+  -- Handlers cannot raise through; `tick`, a debug hook, a signal handler of the host, or want of memory can.
+  hub.stopping = true  -- none is to be begun
+  local drained, mistake = protect.pcall(runner.drain, hub, now() + (given.stop_timeout or STOP_TIMEOUT))
+  if ok and not drained then ok, why = false, mistake end
   if hub.trapping then core.untrap() end
   hub.running, hub.stopping, hub.trapping, hub.stop_now, hub.may_stop = false, false, false, false, false
-  -- Handlers cannot raise through; `tick`, a debug hook, a signal handler of the host, or want of memory can.
   if not ok then
     hub.parking:pass_on()
     error(why, 0)

@@ -3,6 +3,7 @@
 ---     host.loop      what connect's option `loop` is
 ---     host.go(f)     starts a coroutine of the host; nil: the host has none but handlers
 ---     host.sleep(s)  in a coroutine: others go on
+---     host.clock()   seconds; nil: that of LuaSocket serves
 ---     host.main(f)   runs the loop, and f in it, until everything in it has ended
 
 local eventbus = require "eventbus"
@@ -130,6 +131,7 @@ function hosts.tarantool()
   local fiber = require "fiber"
   return {
     loop = "tarantool",
+    clock = fiber.clock,
     go = function(f) fiber.new(f) end,
     sleep = fiber.sleep,
     main = function(f) f() end,

@@ -227,6 +227,22 @@ test("a run that a tick's error ends leaves nobody waiting for ever", function(t
   assert(raised:find("on purpose", 1, true), raised)
 end, "go")
 
+test("an error of tick ends a run in order: handlers end, the others' events go back, then it is raised", function(t)
+  fill(t, 6)
+  local begun, ended = 0, 0
+  t.eventbus.assert(t.bus:subscribe(t.queue, function()
+    begun = begun + 1
+    t.host.sleep(0.1)
+    ended = ended + 1
+  end, { concurrency = 2, prefetch = 6 }))
+  local ok, raised = require("eventbus.protect").pcall(t.bus.run, t.bus, { signals = false, tick_interval = 0.001,
+    timeout = 20, tick = function() if begun == 2 then error("on purpose") end end })
+  assert(not ok and tostring(raised):find("on purpose", 1, true), tostring(raised))
+  assert(begun == 2 and ended == 2, begun .. "/" .. ended)
+  t.wait_until(function() return t.bus:queue_info(t.queue).messages == 4 end, "four are back")
+  assert(#t.bus:stats().subscriptions == 0)
+end)
+
 test("a loop that stood still for seconds loses none of those who wait", function(t)
   local over, published = false, 0
   t.host.go(function()

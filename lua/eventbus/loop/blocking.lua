@@ -47,20 +47,21 @@ function Blocking:resume(sleeper)
   end
 end
 
--- One round: what becomes ready meanwhile is for the next.
+-- One round: what becomes ready meanwhile is for the next. When one raises, the others go on first.
 local function go_on(self)
-  local list = self.ready
+  local list, failed = self.ready, nil
   self.ready = {}
   for _, co in ipairs(list) do
     self.ours[co] = "running"
     local ok, err = coroutine.resume(co)
-    if not ok then error(debug.traceback(co, tostring(err)), 0) end
+    if not ok then failed = failed or debug.traceback(co, tostring(err)) end
     -- It yielded of its own accord: the others first, then it again.
     if self.ours[co] == "running" and coroutine.status(co) == "suspended" then
       self.ours[co] = "ready"
       push(self, co)
     end
   end
+  if failed then error(failed, 0) end
 end
 
 --- Lets coroutines go on that can; when none can, waits until the bus has something to take, a signal came, or `seconds`
