@@ -356,7 +356,8 @@ static void describe_tls (eb_tls_stream *s, unsigned long e, eb_error *err) {
 }
 
 /* The alert of a broker that wants a client certificate may be lost when it
-** closes with our bytes unread. What was seen in the handshake explains it. */
+** closes with our bytes unread. What was seen in the handshake may explain it;
+** but RabbitMQ asks also where it does not insist, and may have been restarted. */
 static bool lacks_certificate (const eb_tls_stream *s) {
   return s->asked && !s->answered;
 }
@@ -369,9 +370,9 @@ static void describe (eb_tls_stream *s, const result *r, eb_error *err) {
   const char *why = r->outcome == PEER_ENDED ? "closed by the peer"
                                              : strerror(r->system);
   if (lacks_certificate(s))
-    eb_error_set(err, EB_ERR_TLS, "connection to %s lost: %s; it asked for a "
-                 "client certificate: pass certfile=... and keyfile=...",
-                 s->peer, why);
+    eb_error_set(err, EB_ERR_CONNECTION, "connection to %s lost: %s; it asked "
+                 "for a client certificate, and may insist: pass certfile=... "
+                 "and keyfile=...", s->peer, why);
   else if (!s->ready)
     eb_error_set(err, EB_ERR_CONNECTION, "connection to %s lost in the TLS "
                  "handshake: %s; is it a TLS port?", s->peer, why);

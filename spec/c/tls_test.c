@@ -151,6 +151,26 @@ TEST(a_late_rejection_is_clear_on_the_first_read) {
   stop(p);
 }
 
+/* RabbitMQ asks for a certificate wherever it would take one. One that goes away
+** then may have other reasons, and is to be tried again. */
+TEST(a_peer_that_asked_in_vain_and_went_away_may_come_back) {
+  SSL_CTX *ctx = server_context("good.pem", "good.key");
+  SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+  peer *p = start(CLOSE, ctx);
+  eb_tls_options o = trusting("ca.pem");
+  eb_tls *tls = eb_tls_new(&o, NULL);
+  CONNECT(p, tls);
+  char byte;
+  size_t n;
+  CHECK_INT(write_some(t, "0123456789", 10, &n, &err), EB_IO_OK);
+  CHECK_INT(read_some(t, &byte, 1, &n, &err), EB_IO_FAILED);
+  CHECK_INT(err.code, EB_ERR_CONNECTION);
+  SAYS(err.message, "it asked for a client certificate, and may insist");
+  eb_transport_free(t);
+  eb_tls_free(tls);
+  stop(p);
+}
+
 /* Peers that are not what they should be. */
 
 TEST(a_plain_amqp_port_is_recognised) {
@@ -286,6 +306,7 @@ int main (void) {
   RUN(a_demanded_client_certificate_over_tls_1_3);
   RUN(a_demanded_client_certificate_over_tls_1_2);
   RUN(a_late_rejection_is_clear_on_the_first_read);
+  RUN(a_peer_that_asked_in_vain_and_went_away_may_come_back);
   RUN(a_plain_amqp_port_is_recognised);
   RUN(a_peer_that_hangs_up_in_the_handshake);
   RUN(a_peer_that_never_shakes_hands_stays_again);
