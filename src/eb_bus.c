@@ -23,6 +23,8 @@ struct eb_bus {
   size_t max_count;
   size_t max_bytes;
   size_t max_body;
+  eb_quiet quiet;
+  bool passed;         /* a quiet one ended, and nobody was told */
   eb_list taken;       /* from the inbox, not given to the caller yet */
 };
 
@@ -40,6 +42,7 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
   b->max_count = config->outbox_count;
   b->max_bytes = config->outbox_bytes;
   b->max_body = config->io.session.max_body;
+  eb_quiet_init(&b->quiet);
   b->has_inbox = eb_inbox_init(&b->inbox);
   if (!b->has_inbox) {
     eb_error_set(err, EB_ERR_NO_MEMORY, "no file descriptor for a wake-up");
@@ -69,6 +72,7 @@ void eb_bus_free (eb_bus *b) {
   for (int side = 0; side < 2; side++) eb_io_free(b->sides[side]);
   if (b->has_inbox) eb_inbox_fini(&b->inbox);
   eb_list_free(&b->taken);
+  eb_quiet_fini(&b->quiet);
   eb_url_fini(&b->url);
   free(b);
 }
@@ -110,13 +114,21 @@ static size_t body_of (const eb_item *item) {
   return item->kind == EB_ITEM_PUBLISH ? ((const eb_publish *)item)->body.n : 0;
 }
 
+static bool is_quiet (const eb_item *item) {
+  return item->kind == EB_ITEM_PUBLISH && ((const eb_publish *)item)->quiet;
+}
+
 uint64_t eb_bus_post (eb_bus *b, eb_item *item, bool urgent, eb_error *err) {
   eb_side side = item->kind == EB_ITEM_PUBLISH ? EB_PUBLISH : EB_CONTROL;
-  if (!eb_bus_start(b, side, err)) {
+  bool ok = eb_bus_start(b, side, err);
+  if (ok && is_quiet(item) && !eb_quiet_reserve(&b->quiet, b->next_id + 1))
+    ok = eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
+  if (!ok) {
     eb_item_free(item);
     return 0;
   }
   item->id = ++b->next_id;
+  if (is_quiet(item)) eb_quiet_add(&b->quiet, item->id);
   b->count++;
   b->bytes += body_of(item);
   eb_io_post(b->sides[side], item, urgent);
@@ -134,10 +146,43 @@ bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
   return true;
 }
 
+/* The item is no longer under way. */
+static void count_out (eb_bus *b, const eb_item *item) {
+  b->count--;
+  b->bytes -= body_of(item);
+}
+
+/* No news: a quiet publish that succeeded and is not watched, or was forgotten. */
+static bool is_news (const eb_bus *b, const eb_item *item) {
+  if (!is_quiet(item)) return true;
+  switch (eb_quiet_look(&b->quiet, item->id)) {
+    case EB_QUIET_NONE: return false;
+    case EB_QUIET_OPEN: return item->code != EB_OK;
+    default: return true;
+  }
+}
+
+/* Ends the quiet publishes in front of whatever is news. */
+static void pass_over (eb_bus *b) {
+  for (;;) {
+    eb_item *item = b->taken.first;
+    if (item == NULL || is_news(b, item)) return;
+    eb_list_pop(&b->taken);
+    eb_quiet_take(&b->quiet, item->id);
+    count_out(b, item);
+    eb_item_free(item);
+    b->passed = true;
+  }
+}
+
 bool eb_bus_peek (eb_bus *b, eb_item_kind *kind) {
   if (eb_bus_forked(b)) return false;
-  if (b->taken.count == 0) eb_inbox_take(&b->inbox, &b->taken);
-  if (b->taken.count == 0) return false;
+  pass_over(b);
+  while (b->taken.count == 0) {
+    eb_inbox_take(&b->inbox, &b->taken);
+    if (b->taken.count == 0) return false;
+    pass_over(b);
+  }
   *kind = b->taken.first->kind;
   return true;
 }
@@ -153,10 +198,22 @@ eb_item *eb_bus_next (eb_bus *b) {
   if (item->kind == EB_ITEM_NOTICE) {
     if (((eb_notice *)item)->event == EB_EVENT_CLOSED) b->ended[item->id] = true;
   } else if (item->kind != EB_ITEM_DELIVERY) {
-    b->count--;
-    b->bytes -= body_of(item);
+    if (is_quiet(item) &&
+        eb_quiet_take(&b->quiet, item->id) == EB_QUIET_WATCHED)
+      ((eb_publish *)item)->quiet = false;
+    count_out(b, item);
   }
   return item;
+}
+
+bool eb_bus_passed (eb_bus *b) {
+  bool passed = b->passed;
+  b->passed = false;
+  return passed;
+}
+
+eb_quiet *eb_bus_quiet (eb_bus *b) {
+  return &b->quiet;
 }
 
 int eb_bus_fd (const eb_bus *b) {

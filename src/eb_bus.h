@@ -9,6 +9,7 @@
 #define EB_BUS_H
 
 #include "eb_io.h"
+#include "eb_quiet.h"
 
 typedef struct eb_bus eb_bus;
 
@@ -48,13 +49,20 @@ bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
                     eb_error *err);
 
 /* The oldest answer, delivery or notice, now the caller's; NULL: none, and the
-** descriptor is armed again. */
+** descriptor is armed again. A quiet publish that succeeded is passed over, unless
+** it is watched; one that is watched, or was, is no longer marked as quiet. */
 eb_item *eb_bus_next (eb_bus *b);
 
 /* The kind of what eb_bus_next would give; false: there is nothing. */
 bool eb_bus_peek (eb_bus *b, eb_item_kind *kind);
 /* After a peek: it is an operation that succeeded. */
 bool eb_bus_next_succeeded (const eb_bus *b);
+
+/* Whether quiet publishes were passed over since the last call: then there is room
+** for others, and who waits for them may look. */
+bool eb_bus_passed (eb_bus *b);
+/* The quiet publishes under way. */
+eb_quiet *eb_bus_quiet (eb_bus *b);
 
 /* Readable while there may be something. */
 int eb_bus_fd (const eb_bus *b);

@@ -69,6 +69,7 @@ typedef struct eb_publish {
   eb_properties properties;
   eb_bytes body;
   bool mandatory;
+  bool quiet;         /* lua thread: its success is nobody's news, see eb_quiet */
   bool sent;          /* session: it may have reached a broker */
   bool returned;      /* session: a basic.return named it */
   int reply_code;     /* of that return */

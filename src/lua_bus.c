@@ -9,7 +9,7 @@
 #include "lua_error.h"
 #include "lua_table.h"
 
-enum { ANSWER = 1, DELIVERY = 2, NOTICE = 3, FORGOTTEN_MS = 3000 };
+enum { ANSWER = 1, DELIVERY = 2, NOTICE = 3, FAILED = 4, FORGOTTEN_MS = 3000 };
 
 static const double LONGEST_S = 1e9;
 
@@ -346,8 +346,18 @@ static void push_rpc_result (lua_State *L, const eb_rpc *call) {
   }
 }
 
+/* 4, id, err */
+static int push_failed (lua_State *L, const eb_item *item) {
+  lua_pushinteger(L, FAILED);
+  lua_pushinteger(L, (lua_Integer)item->id);
+  push_item_error(L, item);
+  return 3;
+}
+
 /* 1, id, true, value... or 1, id, nil, err */
 static int push_answer (lua_State *L, lua_bus *b, eb_item *item) {
+  if (item->kind == EB_ITEM_PUBLISH && ((eb_publish *)item)->quiet)
+    return push_failed(L, item);
   lua_pushinteger(L, ANSWER);
   lua_pushinteger(L, (lua_Integer)item->id);
   if (item->code != EB_OK) {
@@ -459,6 +469,9 @@ static int next_other (lua_State *L, lua_bus *b) {
   return n;
 }
 
+/* next() -> 1, id, ok, value... (an answer), 2, consumer, delivery, 3, notice, or
+** 4, id, err (a quiet publish failed). nil: nothing; then whether quiet publishes
+** ended meanwhile. */
 static int lbus_next (lua_State *L) {
   lua_bus *b = lua_bus_check(L, 1);
   eb_item_kind kind;
@@ -474,7 +487,59 @@ static int lbus_next (lua_State *L) {
     if (n > 0) return n;
     lua_settop(L, top);
   }
-  return 0;
+  lua_pushnil(L);
+  lua_pushboolean(L, lua_bus_get(b) != NULL && eb_bus_passed(b->ref->bus));
+  return 2;
+}
+
+/* The quiet publishes; NULL when the bus was closed. */
+static eb_quiet *check_quiet (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  return bus == NULL ? NULL : eb_bus_quiet(bus);
+}
+
+static uint64_t check_id (lua_State *L, int index) {
+  lua_Number id = luaL_checknumber(L, index);
+  luaL_argcheck(L, id >= 0 && id < 9007199254740992.0, index,
+                "an operation's id expected");
+  return (uint64_t)id;
+}
+
+/* pending(id) -> whether a quiet publish is under way; nil when the bus is closed */
+static int lbus_pending (lua_State *L) {
+  const eb_quiet *q = check_quiet(L);
+  uint64_t id = check_id(L, 2);
+  if (q == NULL) return 0;
+  lua_pushboolean(L, eb_quiet_look(q, id) != EB_QUIET_NONE);
+  return 1;
+}
+
+/* watch(id): the same, and if it is, its answer will be told */
+static int lbus_watch (lua_State *L) {
+  eb_quiet *q = check_quiet(L);
+  uint64_t id = check_id(L, 2);
+  if (q == NULL) return 0;
+  lua_pushboolean(L, eb_quiet_watch(q, id));
+  return 1;
+}
+
+/* unanswered([id]) -> how many quiet ones, up to that, are under way */
+static int lbus_unanswered (lua_State *L) {
+  const eb_quiet *q = check_quiet(L);
+  uint64_t id = lua_isnoneornil(L, 2) ? UINT64_MAX : check_id(L, 2);
+  lua_pushinteger(L, q == NULL ? 0 : (lua_Integer)eb_quiet_count(q, id));
+  return 1;
+}
+
+/* forget() -> the oldest quiet one, which counts as answered from now on, and
+** whether it was watched; or nil */
+static int lbus_forget (lua_State *L) {
+  eb_quiet *q = check_quiet(L);
+  uint64_t id = q == NULL ? 0 : eb_quiet_oldest(q);
+  if (id == 0) return 0;
+  lua_pushinteger(L, (lua_Integer)id);
+  lua_pushboolean(L, eb_quiet_take(q, id) == EB_QUIET_WATCHED);
+  return 2;
 }
 
 static void set_count (lua_State *L, const char *key, uint64_t v) {
@@ -540,6 +605,8 @@ static const luaL_Reg methods[] = {
     {"next", lbus_next},   {"kick", lbus_kick},   {"poke", lbus_poke},
     {"alarm", lbus_alarm}, {"stats", lbus_stats}, {"close", lbus_close}, {"shutdown", lbus_shutdown},
     {"listen", lbus_listen}, {"take_bell", lbus_take_bell},
+    {"pending", lbus_pending}, {"watch", lbus_watch},
+    {"unanswered", lbus_unanswered}, {"forget", lbus_forget},
     {"__gc", lbus_gc},     {"__close", lbus_gc},  {"__tostring", lbus_tostring},
     {NULL, NULL}};
 

@@ -111,5 +111,7 @@ int luaopen_eventbus_core (lua_State *L) {
   lua_setfield(L, -2, "DELIVERY");
   lua_pushinteger(L, 3);
   lua_setfield(L, -2, "NOTICE");
+  lua_pushinteger(L, 4);
+  lua_setfield(L, -2, "FAILED");
   return 1;
 }

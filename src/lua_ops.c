@@ -259,7 +259,8 @@ static bool mirror (eb_publish *p, const lua_envelope_info *info,
 /* Posts the event that was written to the scratch at 'scratch': id and event's id,
 ** or nil, err. Exchange and key are at 2 and 3. */
 static int post_event (lua_State *L, lua_bus *b, int scratch, int props,
-                       const lua_envelope_info *info, eb_ms until, bool urgent) {
+                       const lua_envelope_info *info, eb_ms until, bool urgent,
+                       bool quiet) {
   const eb_buffer *text = &((lua_scratch *)lua_touserdata(L, scratch))->out;
   size_t en, kn, bn = eb_buffer_size(text);
   const char *exchange = lua_tolstring(L, 2, &en);
@@ -271,6 +272,7 @@ static int post_event (lua_State *L, lua_bus *b, int scratch, int props,
   if (p == NULL) return lua_fail(L, &err);
   eb_arena *a = p->item.arena;
   p->item.deadline = until;
+  p->quiet = quiet;
   if (!keep(a, exchange, en, &p->exchange, &err) ||
       !keep(a, key, kn, &p->routing_key, &err) ||
       !keep(a, (const char *)eb_buffer_bytes(text), bn, &p->body, &err) ||
@@ -305,16 +307,16 @@ static int lops_publish_event (lua_State *L) {
     lua_scratch_give(L, 8);
     return lua_fail(L, &err);
   }
-  return post_event(L, b, 8, 5, &info, until, urgent);
+  return post_event(L, b, 8, 5, &info, until, urgent, false);
 }
 
-/* publish_fields(exchange, routing_key, props, timeout, codec, type, data, source,
-** tenant_id, correlation_id, metadata, id, timestamp): the same, of an event that
-** has never been a table. */
+/* publish_fields(exchange, routing_key, props, timeout, codec, quiet, type, data,
+** source, tenant_id, correlation_id, metadata, id, timestamp): the same, of an event
+** that has never been a table. 'quiet': only its failure is told, see next. */
 static int lops_publish_fields (lua_State *L) {
-  static const lua_event at = {.type = 7, .data = 8, .source = 9,
-                               .tenant_id = 10, .correlation_id = 11,
-                               .metadata = 12, .id = 13, .timestamp = 14,
+  static const lua_event at = {.type = 8, .data = 9, .source = 10,
+                               .tenant_id = 11, .correlation_id = 12,
+                               .metadata = 13, .id = 14, .timestamp = 15,
                                .table = 0};
   lua_bus *b = lua_bus_check(L, 1);
   luaL_checkstring(L, 2);
@@ -322,15 +324,15 @@ static int lops_publish_fields (lua_State *L) {
   eb_ms until = deadline(L, 5);
   eb_error err;
   lua_envelope_info info;
-  lua_settop(L, 14);
+  lua_settop(L, 15);
   if (!ready(b, 0, &err)) return lua_fail(L, &err);
-  eb_buffer *text = &lua_scratch_take(L)->out;  /* at 15 */
+  eb_buffer *text = &lua_scratch_take(L)->out;  /* at 16 */
   if (!lua_envelope_write(L, &at, 6, text, &info, &err) ||
       !ready(b, eb_buffer_size(text), &err)) {
-    lua_scratch_give(L, 15);
+    lua_scratch_give(L, 16);
     return lua_fail(L, &err);
   }
-  return post_event(L, b, 15, 4, &info, until, false);
+  return post_event(L, b, 16, 4, &info, until, false, lua_toboolean(L, 7) != 0);
 }
 
 /* Calls. */

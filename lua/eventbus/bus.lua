@@ -189,7 +189,7 @@ function Bus:stats()
   table.sort(subscriptions, function(a, b) return a.queue < b.queue end)
   return {
     core = not hub.closed and hub.core:stats() or {}, subscriptions = subscriptions, handovers = hub.handover_count,
-    pending = hub.batch.pending, queued = hub.last - hub.first + 1,
+    pending = hub.core:unanswered(), queued = hub.last - hub.first + 1,
     connections = { control = hub.state.control, publish = hub.state.publish },
     blocked = hub.blocked.publish or false, closed = hub.closed or false,
   }

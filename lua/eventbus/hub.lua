@@ -14,11 +14,12 @@ local loops = require "eventbus.loops"
 local mismatch = require "eventbus.mismatch"
 local parking = require "eventbus.parking"
 local pool = require "eventbus.pool"
+local ticket = require "eventbus.ticket"
 local timers = require "eventbus.timers"
 
 local hub = {}
 
-local ANSWER, DELIVERY = core.ANSWER, core.DELIVERY
+local ANSWER, DELIVERY, FAILED = core.ANSWER, core.DELIVERY, core.FAILED
 local now = core.now
 -- Beyond an operation's own deadline, which the core keeps: a wait that never ends would be a bug, not a hang.
 local GRACE = 15
@@ -74,12 +75,14 @@ function hub.open(config)
     blocked = {},            -- connection → why the broker does not take from it
     epoch = 0,               -- of the control connection: what was delivered on an earlier one comes again
     listeners = { config.on_notice },
-    batch = { pending = 0, failed = 0 },
-    unpumped = 0,            -- asynchronous publishes since answers were last taken
+    batch = ticket.batch(0), -- of asynchronous publishes, since the last flush
+    lost = { err = {}, order = {}, first = 1, last = 0, forgotten = 0 },  -- those that failed: see ticket.lua
+    sent = 0,                -- the last of them
+    unpumped = 0,            -- how many since answers were last taken
     telling = false,         -- a function of the user's runs in the midst of our work: it must not wait
   }, Hub)
   self.parking = parking.new(bus, self.loop, function(deadline, waiter) return self:turn(deadline, waiter) end,
-    function() return not self.running and next(self.waiting) == nil end)
+    function() return not self.running and self:quiet() end)
   if not self.loop.main_turns then self:use_pool() end
   local write = log.new(config.log)
   self.log = function(level, text, fields)
@@ -174,6 +177,8 @@ local function take(self, kind, id, a, b, c)
     if consumer and consumer.eager then return consumer:handle(a) end
     local last = self.last + 1
     self.last, self.ready[last], self.ready_for[last] = last, a, id
+  elseif kind == FAILED then
+    ticket.failed(self, id, a)
   else
     note(self, id)
     tell(self, id)
@@ -205,6 +210,7 @@ function Hub:pump()
     take(self, kind, id, a, b, c)
     kind, id, a, b, c = bus:next()
   end
+  any = any or id  -- publishes ended, though nobody is told: there is room
   local lot = self.parking
   if any then lot:changed() end
   if lot.poked or lot.turner then lot:ask_again() end
@@ -548,7 +554,14 @@ function Hub:abandon(err)
     waiter:answered(nil, err)
     self.parking:answered(waiter)
   end
+  ticket.abandon(self, err)
   self.parking:changed()
+end
+
+--- Whether no operation is under way.
+---@return boolean
+function Hub:quiet()
+  return next(self.waiting) == nil and self.core:unanswered() == 0
 end
 
 Hub.now = now

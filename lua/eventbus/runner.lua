@@ -83,14 +83,7 @@ function runner.drain(hub, deadline)
     hub:await_that(function() return hub.handover_count == 0 or hub.failure.publish ~= nil end, deadline)
   end
   for handover in pairs(hub.handovers) do handover:abandon() end
-  local batch = hub.batch
-  while batch do
-    local counted = batch
-    if batch.pending > 0 then
-      hub:await_that(function() return counted.pending == 0 or hub.failure.publish ~= nil end, deadline)
-    end
-    batch = batch.before
-  end
+  hub:await_that(function() return hub.core:unanswered() == 0 or hub.failure.publish ~= nil end, deadline)
   give_back(hub)
 end
 
@@ -123,11 +116,13 @@ local function loop(hub, limits)
     local delivery, id = hub:shift()
     if not delivery then
       local kind, a, b, c
-      kind, id, a, b, c = next_item(bus)
+      kind, id, a, b, c = next_item(bus)  -- nil, true: publishes ended
       if kind == DELIVERY then
         delivery = a
       elseif kind then
         hub:take(kind, id, a, b, c)
+        lot:changed()
+      elseif id then
         lot:changed()
       else
         if limits.tick then tick(limits) end
@@ -301,7 +296,7 @@ function runner.close(hub, seconds)
   hub.closed = true
   hub.core:shutdown(math.max(deadline - now(), 0.05))
   -- The core answers whatever is still under way, at the latest when its time is over.
-  hub:await_that(function() return next(hub.waiting) == nil end, deadline + 1)
+  hub:await_that(function() return hub:quiet() end, deadline + 1)
   hub:abandon(hub:closed_error())
   if hub.parking:may_suspend() then
     hub:await_that(function() return ended(hub, "control") and ended(hub, "publish") end, deadline)

@@ -70,12 +70,12 @@ local function read_rest(self, opts, where, level)
 end
 
 -- Full: waits for answers, which make room, and tries again.
-local function wait_for_room(hub, timeout, exchange, key, properties, codec, ...)
+local function wait_for_room(hub, timeout, exchange, key, properties, ...)
   local deadline = now() + timeout
   while true do
     local waited = hub:turn(deadline)
     local left = deadline - now()
-    local op, id = hub.core:publish_fields(exchange, key, properties, left > 0.001 and left or 0.001, codec, ...)
+    local op, id = hub.core:publish_fields(exchange, key, properties, left > 0.001 and left or 0.001, ...)
     if op or id.code ~= "full" then
       hub.parking:pass_on()
       return op, id
@@ -138,28 +138,25 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
     end
   end
 
-  local op, made_id = hub.core:publish_fields(exchange, key, properties, timeout, codec, event_type, data, source, tenant_id,
-    correlation_id, metadata, id, timestamp)
+  local op, made_id = hub.core:publish_fields(exchange, key, properties, timeout, codec, batch, event_type, data, source,
+    tenant_id, correlation_id, metadata, id, timestamp)
   if not op and made_id.code == "full" and not hub.loop.sheds and hub:may_wait() then
-    op, made_id = wait_for_room(hub, timeout, exchange, key, properties, codec, event_type, data, source, tenant_id,
+    op, made_id = wait_for_room(hub, timeout, exchange, key, properties, codec, batch, event_type, data, source, tenant_id,
       correlation_id, metadata, id, timestamp)
   end
   if not op then return nil, made_id end
-  local made = setmetatable({ id = made_id, _hub = hub, _batch = false, done = false, _err = false }, Ticket)
-  if timeout ~= settings.publish_timeout then made._timeout = timeout end
+  local made
   if batch then
-    local open = hub.batch
-    made._batch = open
-    open.pending = open.pending + 1
-    hub.unpumped = hub.unpumped + 1
+    made = setmetatable({ id = made_id, _hub = hub, _op = op }, Ticket)
+    local unpumped = hub.unpumped + 1
+    hub.sent, hub.unpumped = op, unpumped
     if hub.loop.background then hub.parking:turn_in_background() end
-    if hub.unpumped >= PUMP_EVERY and not hub.telling then
-      hub:expect(op, made)
-      hub:pump()
-      return made
-    end
+    if unpumped >= PUMP_EVERY and not hub.telling then hub:pump() end
+  else
+    made = setmetatable({ id = made_id, _hub = hub }, Ticket)
+    hub:expect(op, made)
   end
-  hub:expect(op, made)
+  if timeout ~= settings.publish_timeout then made._timeout = timeout end
   return made
 end
 

@@ -8,6 +8,8 @@ local ticket = {}
 
 local now = core.now
 local GRACE = 15
+-- Failures whose tickets have not been looked at. Beyond that many the oldest are forgotten.
+local KEPT = 20000
 
 ---@class eventbus.Ticket
 ---@field id string  the event's id
@@ -15,29 +17,100 @@ local Ticket = {}
 Ticket.__index = Ticket
 ticket.class = Ticket
 
--- Tickets are made on the hot path, by bus.lua: { id, _hub, _batch, done = false, _err = false }.
+-- Tickets are made on the hot path, by sender.lua: { id, _hub, _op }. `_op` has the ticket of an asynchronous publish: the
+-- core tells of its failure only, and the ticket asks when it is looked at. That of another is a waiter from the start.
+Ticket.done = false
+Ticket._err = false
+
+--- The batches of asynchronous publishes between two flushes: `from` is the operation before its first. The hub's `lost`
+-- has the failures, by operation.
+---@param from integer
+function ticket.batch(from, before)
+  return { from = from, failed = 0, told = 0, before = before }
+end
+
+local function batch_of(hub, op)
+  local at = hub.batch
+  while at and op <= at.from do at = at.before end
+  return at
+end
+
+-- Counts a failure for the flush it belongs to.
+local function count(hub, op, err)
+  local batch = batch_of(hub, op)
+  if batch then
+    batch.failed = batch.failed + 1
+    batch.first = batch.first or err
+  end
+end
+
+--- An asynchronous publish failed, and nobody waits for it now.
+function ticket.failed(hub, op, err)
+  count(hub, op, err)
+  local lost = hub.lost
+  local last = lost.last + 1
+  lost.last, lost.order[last], lost.err[op] = last, op, err
+  if last - lost.first < KEPT then return end
+  local oldest = lost.order[lost.first]
+  lost.order[lost.first], lost.first = nil, lost.first + 1
+  if lost.err[oldest] then
+    lost.err[oldest] = nil
+    if oldest > lost.forgotten then lost.forgotten = oldest end
+  end
+end
+
+--- Nothing will answer any more: all that are under way have failed.
+function ticket.abandon(hub, err)
+  local op, watched = hub.core:forget()
+  while op do
+    if not watched then ticket.failed(hub, op, err) end
+    op, watched = hub.core:forget()
+  end
+end
 
 function Ticket:answered(ok, err)
   self.done = true
-  local batch = self._batch
-  if batch then batch.pending = batch.pending - 1 end
-  if not ok then
-    self._err = err
-    if batch then
-      batch.failed = batch.failed + 1
-      batch.first = batch.first or err
+  if ok then return end
+  self._err = err
+  if self._op then count(self._hub, self._op, err) end
+end
+
+-- Looks whether the publish has ended. If not and `watch`, the ticket becomes a waiter.
+local function look(self, watch)
+  local hub, op = self._hub, self._op
+  if not op or self._watched then return end
+  local lost = hub.lost
+  local err = lost.err[op]
+  if not err then
+    local bus = hub.core
+    local pending
+    if watch then pending = bus:watch(op) else pending = bus:pending(op) end
+    if pending then
+      if watch then
+        self._watched = true
+        hub:expect(op, self)
+      end
+      return
+    end
+    if pending == nil and not hub.closed then
+      err = hub:closed_error()
+    elseif op <= lost.forgotten then
+      err = Error.new("unknown", ("%d publishes have failed since and nobody asked: what became of this one was not kept")
+        :format(KEPT))
     end
   end
+  lost.err[op] = nil
+  self.done, self._err = true, err or false
 end
 
 local function result(self)
   local err = self._err
   if not err then return self.id end
   -- Told: what remains in `failed` is what nobody asked for.
-  local batch = self._batch
-  if batch and not self._told then
+  if self._op and not self._told then
     self._told = true
-    batch.told = (batch.told or 0) + 1
+    local batch = batch_of(self._hub, self._op)
+    if batch then batch.told = batch.told + 1 end
   end
   return nil, err
 end
@@ -47,6 +120,7 @@ end
 ---@param timeout? number|string
 ---@return string|nil id, eventbus.Error|nil err
 function Ticket:wait(timeout)
+  if not self.done then look(self, true) end
   if self.done then return result(self) end
   local seconds = self._hub.config.publish_timeout + GRACE
   if timeout ~= nil then
@@ -65,7 +139,10 @@ local STATE = { returned = "returned", nacked = "nacked" }
 --- The outcome so far, without waiting: "pending", "confirmed", or "returned", "nacked", "failed" with the error.
 ---@return "pending"|"confirmed"|"returned"|"nacked"|"failed" state, eventbus.Error|nil err
 function Ticket:state()
-  if not self.done then self._hub:pump() end
+  if not self.done then
+    self._hub:pump()
+    look(self)
+  end
   if not self.done then return "pending" end
   local id, err = result(self)
   if id then return "confirmed" end
@@ -82,21 +159,15 @@ function ticket.flush(hub, timeout, level)
     seconds, expected = units.duration(timeout)
     if not seconds then error("bus:flush: expected " .. expected, (level or 1) + 1) end
   end
-  local batch = hub.batch
+  local batch, bus = hub.batch, hub.core
   -- What is published from here on belongs to the next flush.
-  hub.batch = { pending = 0, failed = 0, before = batch }
-  local deadline = now() + seconds
-  local at = batch
-  while at do
-    local counted = at
-    if at.pending > 0 and not hub:await_that(function() return counted.pending == 0 end, deadline) then
-      return nil, Error.new("timeout", ("%d publishes are still unanswered"):format(at.pending))
-    end
-    at = at.before
+  local upto = hub.sent
+  hub.batch = ticket.batch(upto, batch)
+  if not hub:await_that(function() return bus:unanswered(upto) == 0 end, now() + seconds) then
+    return nil, Error.new("timeout", ("%d publishes are still unanswered"):format(bus:unanswered(upto)))
   end
   -- Only now: a flush that timed out has told of none.
-  local failed, first = 0, nil
-  at = batch
+  local failed, first, at = 0, nil, batch
   while at do
     failed = failed + at.failed
     first = first or at.first
@@ -115,7 +186,7 @@ end
 function ticket.unnoticed(hub)
   local count, first, at = 0, nil, hub.batch
   while at do
-    local left = at.failed - (at.told or 0)
+    local left = at.failed - at.told
     if left > 0 then count, first = count + left, first or at.first end
     at = at.before
   end
