@@ -29,6 +29,7 @@ Examples:
   start:option("--heartbeat", "Heartbeat that it suggests, in seconds."):convert(tonumber):argname("N")
   start:flag("--tls", "Speak TLS too, with certificates made in the folder.")
   start:flag("--no-management", "Without the management API and its web page.")
+  start:option("--plugin", "A plugin that comes with RabbitMQ; may be repeated."):argname("NAME"):count "*"
   start:option("--set", "A line of rabbitmq.conf; may be repeated."):argname("KEY=VALUE"):count "*"
   start:flag("--env", "Print shell commands that set RABBITMQ_URL and RABBITMQ_MANAGEMENT_URL, nothing else.")
   start:flag("--json", "Print JSON.")
@@ -98,6 +99,7 @@ local function start(args, cli, folder)
   if args.heartbeat then add("--heartbeat", args.heartbeat) end
   if args.tls then add("--tls") end
   if not args.no_management then add("--management") end
+  for _, name in ipairs(args.plugin) do add("--plugin", name) end
   for _, line in ipairs(args.set) do add("--set", line) end
   local out, code = call(words)
   if code ~= 0 then exit.fail("the broker did not start", "its log is in " .. folder) end
