@@ -58,8 +58,8 @@ local function read_env(self, text)
   self.management_url = self.env.MANAGEMENT_URL
 end
 
---- A node of one's own. Options: tls, management (booleans), heartbeat, port (numbers), set (table of rabbitmq.conf
---- settings), start = false (only prepares; call `b:start()`).
+--- A node of one's own. Options: tls, management (booleans), heartbeat, port (numbers), plugins (a list of names), set (table
+--- of rabbitmq.conf settings), start = false (only prepares; call `b:start()`).
 function broker.new(options)
   options = options or {}
   local dir = must("mktemp -d \"${TMPDIR:-/tmp}/eventbus-broker.XXXXXX\""):gsub("%s+$", "")
@@ -69,6 +69,7 @@ function broker.new(options)
   if options.management then flags[#flags + 1] = "--management" end
   if options.heartbeat then flags[#flags + 1] = "--heartbeat " .. quote(options.heartbeat) end
   if options.port then flags[#flags + 1] = "--port " .. quote(options.port) end
+  for _, name in ipairs(options.plugins or {}) do flags[#flags + 1] = "--plugin " .. quote(name) end
   for key, value in pairs(options.set or {}) do
     flags[#flags + 1] = "--set " .. quote(key .. "=" .. tostring(value))
   end

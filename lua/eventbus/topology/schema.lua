@@ -20,7 +20,7 @@ local EXCHANGE = {
 local QUEUE = {
   type = "string", durable = "boolean", exclusive = "boolean", auto_delete = "boolean", passive = "boolean",
   message_ttl = "count", expires = "count", max_length = "count", max_length_bytes = "count", overflow = "string",
-  max_priority = "count", single_active_consumer = "boolean", delivery_limit = "count or false",
+  max_priority = "count", max_age = "string", single_active_consumer = "boolean", delivery_limit = "count or false",
   dead_letter = "table or false", dead_letters = "boolean", bindings = "table", arguments = "table", alerts = "table",
 }
 -- For those who watch; the broker never hears of them.
@@ -32,7 +32,7 @@ local BINDING = { source = "string", destination = "string", routing_key = "stri
   intended = "boolean" }
 
 local EXCHANGE_TYPES = { "direct", "fanout", "headers", "topic" }
-local QUEUE_TYPES = { "classic", "quorum" }
+local QUEUE_TYPES = { "classic", "quorum", "stream" }
 local OVERFLOWS = { "drop-head", "reject-publish", "reject-publish-dlx" }
 local STRATEGIES = { "at-least-once", "at-most-once" }
 
@@ -40,7 +40,7 @@ local STRATEGIES = { "at-least-once", "at-most-once" }
 local ARGUMENT_OF = {
   message_ttl = "x-message-ttl", expires = "x-expires", max_length = "x-max-length",
   max_length_bytes = "x-max-length-bytes", overflow = "x-overflow", max_priority = "x-max-priority",
-  single_active_consumer = "x-single-active-consumer", delivery_limit = "x-delivery-limit",
+  max_age = "x-max-age", single_active_consumer = "x-single-active-consumer", delivery_limit = "x-delivery-limit",
 }
 
 local function fail(path, message, ...)
@@ -213,6 +213,21 @@ local function complete_quorum(path, q, arguments)
   end
 end
 
+-- A stream keeps what was read, and gives nobody's events to others: most of what a queue has means nothing to it.
+local function check_stream(path, q, arguments)
+  if q.durable == false or q.exclusive or q.auto_delete then
+    fail(path, "a stream is durable, not exclusive and not auto_delete")
+  end
+  for _, field in ipairs { "message_ttl", "expires", "max_length", "overflow", "max_priority", "dead_letter",
+    "single_active_consumer" } do
+    if q[field] then fail(path .. "." .. field, "a stream has none: it is bounded by max_age and max_length_bytes") end
+  end
+  local age = arguments["x-max-age"]
+  if age ~= nil and not tostring(age):match "^[1-9]%d*[YMDhms]$" then
+    fail(path .. ".max_age", '%q is not a number and one of Y, M, D, h, m, s, as in "7D"', tostring(age))
+  end
+end
+
 local function read_queue(path, name, given, default, config)
   check_name(path, name)
   check_fields(path, given, QUEUE)
@@ -232,13 +247,16 @@ local function read_queue(path, name, given, default, config)
   if q.overflow then check_choice(path .. ".overflow", q.overflow, OVERFLOWS) end
   local kind = q.type or arguments["x-queue-type"] or "classic"
   if q.type then check_choice(path .. ".type", q.type, QUEUE_TYPES) end
-  if kind == "quorum" then
-    set_argument(path, arguments, "x-queue-type", kind)
-  elseif q.delivery_limit then
+  if kind == "quorum" or kind == "stream" then set_argument(path, arguments, "x-queue-type", kind) end
+  if kind ~= "stream" and q.max_age then
+    fail(path .. ".max_age", "only streams have one; a %s queue refuses it", kind)
+  end
+  if kind ~= "quorum" and q.delivery_limit then
     fail(path .. ".delivery_limit", "only quorum queues have one; a %s queue ignores it", kind)
   end
   if q.dead_letter then set_dead_letter(path .. ".dead_letter", q.dead_letter, arguments) end
   if kind == "quorum" then complete_quorum(path, q, arguments) end
+  if kind == "stream" then check_stream(path, q, arguments) end
   return {
     name = name, type = kind, durable = q.durable ~= false, exclusive = q.exclusive or false,
     auto_delete = q.auto_delete or false, passive = q.passive or false, arguments = arguments,
