@@ -7,6 +7,7 @@ local broker = require "spec.support.broker"
 local clients = require "bench.suite.clients"
 local eventbus = require "eventbus"
 local shell = require "bench.suite.shell"
+local wait_until = require("spec.support.wait").wait_until
 
 local COUNT, ALL, SECONDS = 100, 110, 60
 
@@ -71,9 +72,13 @@ for _, client in ipairs(clients) do
         local queue = "peer.consume." .. client.name:gsub("%W", "")
         line_of(client, "publish-one", queue)
         assert.are.equal(COUNT, line_of(client, "consume", queue).events)
-        assert.are.equal(0, broker.shared():queue("/", queue).messages)
+        local function has(count)
+          wait_until(function() return broker.shared():queue("/", queue).messages == count end, 30,
+            ("%d events are in the queue"):format(count))
+        end
+        has(0)
         line_of(client, "publish-none", queue)
-        assert.are.equal(ALL, broker.shared():queue("/", queue).messages)
+        has(ALL)
       end)
 
       it("measures latencies and declares queues", function()
