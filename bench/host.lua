@@ -9,7 +9,7 @@
 local host = {}
 
 local WAKE_UPS, TO_WARM_UP = 2000, 200
-local PUBLISHERS, HANDLERS, PREFETCH = 50, 8, 200
+local PUBLISHERS, HANDLERS, PREFETCH = 200, 8, 1000
 
 local order = {
   order_id = "order_xyz", order_number = "ORD-2024-001", customer_id = "cust_123",
@@ -49,7 +49,7 @@ local function wake_ups(here, eventbus, bus, queue)
   return percentile(0.5), percentile(0.99), ("%.0f"):format(cpu / WAKE_UPS * 1e6)
 end
 
--- With confirm, from many coroutines; a plain script waits for each hundred.
+-- With confirm, from many coroutines; a plain script waits for each thousand.
 local function publish(here, eventbus, bus, queue, events)
   local sizes, options, sent, ended = {}, { routing_key = queue }, 0, 0
   local function note()
@@ -59,7 +59,7 @@ local function publish(here, eventbus, bus, queue, events)
   if not here.go then
     for i = 1, events do
       eventbus.assert(bus:publish_async("", "order.created", order, options))
-      if i % 100 == 0 then eventbus.assert(bus:flush()) end
+      if i % 1000 == 0 then eventbus.assert(bus:flush()) end
       note()
     end
     return sizes
