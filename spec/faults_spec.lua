@@ -63,6 +63,42 @@ describe("a broker killed with kill -9 and started again", function()
   end)
 end)
 
+describe("the loss of the publishing connection alone", function()
+  it("takes no delivery away that waits to be handled", function()
+    local b = broker.shared()
+    local url, vhost = b:new_vhost()
+    local bus = eventbus.assert(eventbus.connect { url = url, log = quiet, source = "faults-spec" })
+    local other = eventbus.assert(eventbus.connect { url = url, log = quiet, source = "faults-spec" })
+    eventbus.assert(bus:declare { queues = { waiting = {} } })
+    local function publish(from, n)
+      eventbus.assert(from:publish("", "waiting.test", { n = n }, { routing_key = "waiting" }))
+    end
+    publish(bus, 1)
+    local handled = {}
+    eventbus.assert(bus:subscribe("waiting", function(event)
+      if event.data.n == 1 then
+        -- They are delivered, and nobody takes them while this handler runs.
+        for n = 2, 10 do publish(other, n) end
+        other:close()
+        wait_until(function()
+          return b:queue(vhost, "waiting").messages_unacknowledged == 10 and bus:stats().core.control.delivered == 10
+        end, 20, "all are delivered")
+        b:eval(([[[rabbit_networking:close_connection(P, "chaos") || C <- rabbit_channel:list(),
+          [{confirm, true}, {connection, P}, {vhost, V}] <- [rabbit_channel:info(C, [confirm, connection, vhost])],
+          V =:= <<"%s">>], ok]]):format(vhost))
+        wait_until(function() return bus:stats().core.publish.connections == 2 end, 20, "it publishes again")
+      end
+      handled[#handled + 1] = event.data.n
+      if #handled == 10 then bus:stop() end
+    end))
+    eventbus.assert(bus:run { timeout = 20 })
+    assert.are.same({ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, handled)
+    assert.are.equal(1, bus:stats().core.control.connections)
+    bus:close()
+    b:delete_vhost(vhost)
+  end)
+end)
+
 describe("heartbeats", function()
   local b
   setup(function() b = broker.new() end)

@@ -47,6 +47,7 @@ struct eb_io {
   bool retry_refused;
   bool given_up;              /* refused: no more attempts */
   uint64_t id;
+  bool delivers;              /* it put deliveries into the shared inbox */
   size_t host;                /* next to try */
   size_t failed_hosts;        /* in this round */
   eb_error round;             /* what they said */
@@ -229,7 +230,7 @@ static void link_failed (eb_io *io, const eb_error *why, eb_ms now) {
   const eb_host *host = next_host(io);
   drop_link(io);
   if (was_up) {
-    eb_inbox_drop_deliveries(io->inbox);
+    if (io->delivers) eb_inbox_drop_deliveries(io->inbox);
     eb_session_detach(io->session, &said, now);
     io->retry_at = eb_ms_after(now, eb_backoff_next(&io->backoff));
     return;
@@ -404,8 +405,10 @@ static void turn (eb_io *io) {
   check_attempt(io, now);
   on_up(io);
   eb_session_take(io->session, &events);
-  for (item = events.first; item != NULL; item = item->next)
+  for (item = events.first; item != NULL; item = item->next) {
     if (item->kind == EB_ITEM_NOTICE) item->id = io->id;
+    if (item->kind == EB_ITEM_DELIVERY) io->delivers = true;
+  }
   if (events.count > 0 || io->busy) {
     pthread_mutex_lock(&io->stats_lock);
     eb_session_get_stats(io->session, &io->stats);

@@ -126,3 +126,8 @@ void eb_list_split (eb_list *l, eb_list *to,
     eb_list_push(want(item, arg) ? to : &kept, item);
   *l = kept;
 }
+
+bool eb_item_is_delivery (const eb_item *item, void *unused) {
+  (void)unused;
+  return item->kind == EB_ITEM_DELIVERY;
+}

@@ -201,4 +201,7 @@ void eb_list_free (eb_list *l);                /* frees what is in it */
 void eb_list_split (eb_list *l, eb_list *to,
                     bool (*want) (const eb_item *item, void *arg), void *arg);
 
+/* Thread: any. For eb_list_split; 'unused' is NULL. */
+bool eb_item_is_delivery (const eb_item *item, void *unused);
+
 #endif

@@ -171,16 +171,11 @@ void eb_inbox_push (eb_inbox *i, eb_list *from) {
   eb_list_free(&dropped);
 }
 
-static bool is_delivery (const eb_item *item, void *unused) {
-  (void)unused;
-  return item->kind == EB_ITEM_DELIVERY;
-}
-
 void eb_inbox_drop_deliveries (eb_inbox *i) {
   eb_list stale;
   eb_list_init(&stale);
   pthread_mutex_lock(&i->lock);
-  eb_list_split(&i->list, &stale, is_delivery, NULL);
+  eb_list_split(&i->list, &stale, eb_item_is_delivery, NULL);
   pthread_mutex_unlock(&i->lock);
   eb_list_free(&stale);
 }

@@ -83,7 +83,8 @@ void eb_inbox_ring (eb_inbox *i);
 
 /* Thread: io. Frees the deliveries not taken yet: their connection is gone, so
 ** they can no longer be settled, and the broker will deliver them again. Without
-** it a program busy for long would collect a prefetch for each reconnect. */
+** it a program busy for long would collect a prefetch for each reconnect. Only
+** for the one connection of those that share the inbox that delivers. */
 void eb_inbox_drop_deliveries (eb_inbox *i);
 
 /* Thread: lua. Moves all items to the end of 'to'. When there was none, the

@@ -87,6 +87,13 @@ void eb_session_attach (eb_session *s, eb_ms now) {
     session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
 }
 
+static void drop_deliveries (eb_session *s) {
+  eb_list stale;
+  eb_list_init(&stale);
+  eb_list_split(&s->events, &stale, eb_item_is_delivery, NULL);
+  eb_list_free(&stale);
+}
+
 void eb_session_detach (eb_session *s, const eb_error *why, eb_ms now) {
   s->now = now;
   s->trouble = *why;
@@ -101,6 +108,7 @@ void eb_session_detach (eb_session *s, const eb_error *why, eb_ms now) {
   caller_detach(s, &s->rpc);
   caller_detach(s, &s->get);
   consumers_detach(s);
+  drop_deliveries(s);
   if (s->channel_count > 0)  /* only crossed closes are left in it */
     memset(s->channels, 0, s->channel_count * sizeof *s->channels);
   s->restoring = 0;

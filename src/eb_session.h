@@ -82,8 +82,10 @@ void eb_session_free (eb_session *s);  /* what is not answered is freed */
 /* A byte stream is ready: the conversation begins. Only while DOWN. */
 void eb_session_attach (eb_session *s, eb_ms now);
 
-/* The byte stream is gone, for 'why'. Deliveries not settled will come again;
-** operations wait for the next attach or their deadline. */
+/* The byte stream is gone, for 'why'. Deliveries not settled will come again,
+** and those not taken yet are dropped: whoever drops what waits to be handled
+** must not get one that came behind it. Operations wait for the next attach or
+** their deadline. */
 void eb_session_detach (eb_session *s, const eb_error *why, eb_ms now);
 
 /* Bytes from the broker, any number at a time. False: 'err' is fatal for the

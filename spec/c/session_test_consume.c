@@ -137,6 +137,27 @@ TEST(settlements_of_an_earlier_connection_or_channel_are_never_sent) {
   CHECK(peer_end(&p));
 }
 
+TEST(deliveries_not_taken_when_the_connection_is_lost_are_dropped) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  CHECK(frames_consumer(&p) != 0);
+  eb_delivery *d = delivered(&p, 1);
+  CHECK(d != NULL);
+  /* Read in the turn that finds the connection lost. */
+  peer_put_deliver(&p, 3, 2);
+  peer_put_header(&p, 3, NULL, 4);
+  peer_put_body(&p, 3, "late", 4, 4000);
+  CHECK(eb_session_feed(p.s, eb_buffer_bytes(&p.wire), eb_buffer_size(&p.wire), p.now, &p.err));
+  eb_buffer_truncate(&p.wire, 0);
+  eb_error why;
+  eb_error_set(&why, EB_ERR_CONNECTION, "lost");
+  eb_session_detach(p.s, &why, p.now);
+  CHECK(peer_delivery(&p) == NULL);
+  eb_item_free(&d->item);
+  CHECK(peer_end(&p));
+}
+
 TEST(a_delivery_settled_twice_is_sent_once) {
   peer p;
   eb_session_config c = peer_config();
