@@ -23,7 +23,7 @@ function units.duration(value)
   end
   if type(value) ~= "string" then return nil, DURATION end
   local text = value:match("^%s*(.-)%s*$")
-  if text:match("^%d+%.?%d*$") then return tonumber(text) end
+  if text:match("^%d+%.?%d*$") then text = text .. "s" end
   local total, at = 0, 1
   while at <= #text do
     local number, unit, after = text:match("^(%d+%.?%d*)([^%d.]+)()", at)
