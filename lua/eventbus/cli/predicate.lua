@@ -37,12 +37,13 @@ function predicate.new(text, option, known)
   local is_known = {}
   for _, name in ipairs(known or {}) do is_known[name] = true end
   local env = setmetatable({}, { __index = function(_, name)
-    local value = self.names[name]
-    if value ~= nil then return value end
-    if known and not is_known[name] and PURE[name] == nil then
+    -- These first: an event with a field "string" must not escape a predicate that calls string.find.
+    local value = PURE[name]
+    if value == nil then value = self.names[name] end
+    if value == nil and known and not is_known[name] then
       error(("there is no %s%s"):format(tostring(name), nearest.hint(name, known)), 0)
     end
-    return PURE[name]
+    return value
   end, __newindex = function(_, name) error("it must not assign to " .. tostring(name), 0) end })
   local chunk, err = load_with("return (" .. text .. "\n)", "=expression", env)
   if not chunk then
