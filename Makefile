@@ -246,6 +246,12 @@ simulate-mutants: $(SIMULATE)
 	@tools/env $(LUA) -- @lua tools/simulate-mutants $(BUILD)/sim/mutants 20000 '$(CC)' '$(LIB_CFLAGS) $(ALL_CFLAGS)' \
 		'$(LIB_LIBS) -lm' $(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o) $(ENGINE_OBJECTS)
 
+## model      every state of the models of spec/model, by spin, and a counterexample for each mistake put into them
+.PHONY: model
+model:
+	@$(DEPS) build model
+	@tools/env $(LUA) -- @lua tools/model $(BUILD)/model '$(CC)' '$(ONLY)'
+
 ## fuzz       libFuzzer on one of spec/fuzz: TARGET=session|handshake|url|json|json_write|envelope|headers SECONDS=60
 .PHONY: fuzz fuzz-all
 SECONDS = 60

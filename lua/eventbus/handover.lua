@@ -2,8 +2,9 @@
 --
 --   declaring → publishing → confirmed: the original is acknowledged
 --        ↑          ↓ failed
---        └────── waiting (1 s, doubling to 30 s)
+--        └────── waiting (1 s, doubling to 30 s) → given_back: its channel is gone, or the bus is closed
 --
+-- spec/model/handover.pml has these states, and shows that nothing is lost between them.
 -- The original stays unacknowledged until the broker has confirmed the copy, whatever happens: nothing is lost in
 -- between. When its channel is lost the broker delivers it again, and the handover ends. Nothing here blocks.
 
@@ -16,6 +17,7 @@ local handover = {}
 local FIRST_WAIT, LONGEST_WAIT = 1, 30
 
 ---@class eventbus.Handover
+---@field state "declaring"|"publishing"|"waiting"|"confirmed"|"given_back"
 local Handover = {}
 Handover.__index = Handover
 
@@ -35,7 +37,7 @@ Handover.__index = Handover
 function handover.start(consumer, delivery, destination, note, done)
   local hub = consumer._hub
   local self = setmetatable({
-    _hub = hub, consumer = consumer, delivery = delivery, destination = destination, note = note, on_done = done,
+    state = "declaring", _hub = hub, consumer = consumer, delivery = delivery, destination = destination, note = note, on_done = done,
     body = delivery:body(), properties = delivery:properties(), headers = delivery:headers(),
     epoch = hub.epoch, losses = consumer._losses, tries = 0, lean = false,
     step = destination.declared and #destination.steps + 1 or 1,
@@ -51,7 +53,13 @@ local function finish(self, confirmed)
   self._hub.handover_count = self._hub.handover_count - 1
   local delivery = self.delivery
   self.delivery = nil
-  if confirmed then delivery:ack() else delivery:reject(true) end
+  if confirmed then
+    self.state = "confirmed"
+    delivery:ack()
+  else
+    self.state = "given_back"
+    delivery:reject(true)
+  end
   self.on_done(confirmed)
 end
 
@@ -61,8 +69,10 @@ function Handover:advance()
   local ok, err
   local step = destination.steps[self.step]
   if step then
+    self.state = "declaring"
     ok, err = hub:ask(self, step)
   else
+    self.state = "publishing"
     ok, err = hub:post(self, destination.exchange, destination.routing_key, self.body,
       deadletter.annotate(self.properties, self.headers, self.note, self.lean))
   end
@@ -71,8 +81,8 @@ end
 
 function Handover:answered(ok, err)
   if not self._hub.handovers[self] then return end
-  local step = self.destination.steps[self.step]
-  if step then
+  if self.state == "declaring" then
+    local step = self.destination.steps[self.step]
     if ok or self.consumer:tolerates(mismatch.explain(err), step) then
       self.step = self.step + 1
       if not self.destination.steps[self.step] and self.destination.on_declared then self.destination.on_declared() end
@@ -97,6 +107,7 @@ function Handover:failed(err)
   if err.code == "returned" or err.code == "not_found" then self.step = 1 end
   local wait = math.min(FIRST_WAIT * 2 ^ self.tries, LONGEST_WAIT) * (1 + math.random() / 4)
   self.tries = self.tries + 1
+  self.state = "waiting"
   self._hub.log(self.tries == 1 and "warning" or "error", "an event could not be handed over, it stays in its queue", {
     queue = self.consumer.queue, to = self.destination.routing_key, error = tostring(err), id = self.properties.message_id,
     next_try = ("%.1fs"):format(wait),
