@@ -82,3 +82,32 @@ char *eb_arena_copy (eb_arena *a, const void *p, size_t n) {
 size_t eb_arena_size (const eb_arena *a) {
   return a->total;
 }
+
+enum { SPARE_STEP = 512, SPARE_MOST = 4096 };
+
+eb_arena *eb_spares_take (eb_spares *s, size_t hint) {
+  if (s->count > 0) {
+    eb_arena *a = s->list[--s->count];
+    if (a->first.cap >= hint) return a;
+    eb_arena_free(a);
+  }
+  if (hint > SPARE_MOST) return eb_arena_new(hint);
+  /* So that the next one, a little larger, fits as well. */
+  return eb_arena_new((hint + SPARE_STEP - 1) / SPARE_STEP * SPARE_STEP);
+}
+
+void eb_spares_give (eb_spares *s, eb_arena *a) {
+#if !defined(EB_ASAN)  /* which finds what is used after it was given back */
+  if (s->count < EB_SPARES && a->first.next == NULL &&
+      a->first.cap <= SPARE_MOST) {
+    a->first.used = 0;
+    s->list[s->count++] = a;
+    return;
+  }
+#endif
+  eb_arena_free(a);
+}
+
+void eb_spares_fini (eb_spares *s) {
+  while (s->count > 0) eb_arena_free(s->list[--s->count]);
+}

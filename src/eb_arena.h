@@ -25,4 +25,17 @@ char *eb_arena_copy (eb_arena *a, const void *p, size_t n);
 /* Bytes allocated from the system. */
 size_t eb_arena_size (const eb_arena *a);
 
+/* Arenas that were given back, for use again: a message is made and gone within a
+** millisecond, and the next is as large. Of bounded number and size. Embedded; all
+** zero is an empty one. Thread: any, one at a time. */
+enum { EB_SPARES = 256 };
+typedef struct eb_spares {
+  eb_arena *list[EB_SPARES];
+  size_t count;
+} eb_spares;
+
+eb_arena *eb_spares_take (eb_spares *s, size_t hint);  /* as eb_arena_new */
+void eb_spares_give (eb_spares *s, eb_arena *a);       /* as eb_arena_free */
+void eb_spares_fini (eb_spares *s);
+
 #endif

@@ -24,6 +24,7 @@ struct eb_bus {
   size_t max_bytes;
   size_t max_body;
   eb_quiet quiet;
+  eb_spares spares;    /* of publishes */
   bool passed;         /* a quiet one ended, and nobody was told */
   eb_list taken;       /* from the inbox, not given to the caller yet */
 };
@@ -73,6 +74,7 @@ void eb_bus_free (eb_bus *b) {
   if (b->has_inbox) eb_inbox_fini(&b->inbox);
   eb_list_free(&b->taken);
   eb_quiet_fini(&b->quiet);
+  eb_spares_fini(&b->spares);
   eb_url_fini(&b->url);
   free(b);
 }
@@ -99,6 +101,10 @@ bool eb_bus_may_post (eb_bus *b, size_t bytes, eb_error *err) {
   if (b->bytes > 0 && b->bytes + bytes > b->max_bytes)
     return eb_error_set(err, EB_ERR_FULL, "%zu bytes are under way", b->bytes);
   return true;
+}
+
+eb_publish *eb_bus_new_publish (eb_bus *b, size_t extra) {
+  return eb_item_make(&b->spares, EB_ITEM_PUBLISH, sizeof(eb_publish), extra);
 }
 
 bool eb_bus_check_publish (const eb_bus *b, const eb_publish *p,
@@ -170,7 +176,7 @@ static void pass_over (eb_bus *b) {
     eb_list_pop(&b->taken);
     eb_quiet_take(&b->quiet, item->id);
     count_out(b, item);
-    eb_item_free(item);
+    eb_item_spare(&b->spares, item);
     b->passed = true;
   }
 }

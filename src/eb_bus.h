@@ -34,6 +34,9 @@ bool eb_bus_start (eb_bus *b, eb_side side, eb_error *err);
 ** not: closed, forked, full. */
 bool eb_bus_may_post (eb_bus *b, size_t bytes, eb_error *err);
 
+/* A zeroed publish with 'extra' bytes of room; NULL when memory is out. */
+eb_publish *eb_bus_new_publish (eb_bus *b, size_t extra);
+
 /* Whether that publish can be sent at all: its body is within max_body, and AMQP
 ** can carry its names and headers. err says what is too large. */
 bool eb_bus_check_publish (const eb_bus *b, const eb_publish *p,

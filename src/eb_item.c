@@ -21,9 +21,7 @@ const char *eb_event_name (eb_event event) {
   return events[event];
 }
 
-void *eb_item_new (eb_item_kind kind, size_t size, size_t extra) {
-  if (extra > SIZE_MAX / 8) return NULL;
-  eb_arena *a = eb_arena_new(size + extra + 32);
+static void *make (eb_arena *a, eb_item_kind kind, size_t size) {
   if (a == NULL) return NULL;
   eb_item *item = eb_arena_alloc(a, size);
   if (item == NULL) {
@@ -35,6 +33,21 @@ void *eb_item_new (eb_item_kind kind, size_t size, size_t extra) {
   item->kind = kind;
   item->deadline = EB_NEVER;
   return item;
+}
+
+void *eb_item_new (eb_item_kind kind, size_t size, size_t extra) {
+  if (extra > SIZE_MAX / 8) return NULL;
+  return make(eb_arena_new(size + extra + 32), kind, size);
+}
+
+void *eb_item_make (eb_spares *spares, eb_item_kind kind, size_t size,
+                    size_t extra) {
+  if (extra > SIZE_MAX / 8) return NULL;
+  return make(eb_spares_take(spares, size + extra + 32), kind, size);
+}
+
+void eb_item_spare (eb_spares *spares, eb_item *item) {
+  eb_spares_give(spares, item->arena);
 }
 
 void eb_item_free (eb_item *item) {

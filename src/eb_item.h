@@ -181,7 +181,12 @@ const char *eb_event_name (eb_event event);
 /* A zeroed item of 'size' bytes in an arena with 'extra' bytes of room behind
 ** it. NULL when memory is out. */
 void *eb_item_new (eb_item_kind kind, size_t size, size_t extra);
+/* The same in an arena of those that are spare. */
+void *eb_item_make (eb_spares *spares, eb_item_kind kind, size_t size,
+                    size_t extra);
 void eb_item_free (eb_item *item);  /* NULL allowed; frees a get's delivery */
+/* The same of one that holds no other item: its arena is spare. */
+void eb_item_spare (eb_spares *spares, eb_item *item);
 
 /* Records the answer. The text may be lost when memory is out, the code not. */
 void eb_item_fail (eb_item *item, const eb_error *err);

@@ -63,6 +63,7 @@ void eb_session_free (eb_session *s) {
   channel_fini(s, &s->rpc.ch);
   channel_fini(s, &s->get.ch);
   eb_list_free(&s->events);
+  eb_spares_fini(&s->spares);
   eb_window_fini(&s->pub.window);
   records_free(s);
   free(s->channels);
@@ -217,7 +218,7 @@ void eb_session_submit (eb_session *s, eb_item *item, eb_ms now) {
       s->stats.stale++;
     else
       channel_settle(s, ch, d);
-    eb_item_free(item);
+    eb_item_spare(&s->spares, item);
     return;
   }
   if (s->failed || s->closing) {

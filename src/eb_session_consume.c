@@ -259,8 +259,8 @@ void consumer_cancel (eb_session *s, eb_cancel *op) {
 
 static bool on_deliver (eb_session *s, consumer *c,
                         const amqp_basic_deliver_t *m) {
-  eb_delivery *d = eb_item_new(EB_ITEM_DELIVERY, sizeof *d,
-                               m->exchange.len + m->routing_key.len + 1024);
+  eb_delivery *d = eb_item_make(&s->spares, EB_ITEM_DELIVERY, sizeof *d,
+                                m->exchange.len + m->routing_key.len + 1024);
   if (d == NULL || !eb_codec_to_bytes(d->item.arena, m->exchange, &d->exchange) ||
       !eb_codec_to_bytes(d->item.arena, m->routing_key, &d->routing_key)) {
     eb_item_free(d == NULL ? NULL : &d->item);

@@ -120,6 +120,7 @@ struct eb_session {
   eb_buffer out;
   amqp_pool_t pool;          /* recycled after every frame */
   eb_list events;
+  eb_spares spares;          /* of deliveries */
   size_t frame_max;          /* agreed */
   unsigned channel_max;      /* agreed */
   int64_t heartbeat_ms;      /* agreed; 0: none */

@@ -26,13 +26,20 @@ static bool ready (lua_bus *b, size_t bytes, eb_error *err) {
   return eb_bus_may_post(bus, bytes, err);
 }
 
-static void *begin (lua_bus *b, eb_item_kind kind, size_t size, size_t extra,
-                    eb_error *err) {
-  void *item = eb_item_new(kind, size, extra);
+static void *build (lua_bus *b, void *item, eb_error *err) {
   if (item == NULL) eb_error_set(err, EB_ERR_NO_MEMORY, "out of memory");
   eb_item_free(b->building);
   b->building = item;
   return item;
+}
+
+static void *begin (lua_bus *b, eb_item_kind kind, size_t size, size_t extra,
+                    eb_error *err) {
+  return build(b, eb_item_new(kind, size, extra), err);
+}
+
+static eb_publish *begin_publish (lua_bus *b, size_t extra, eb_error *err) {
+  return build(b, eb_bus_new_publish(b->ref->bus, extra), err);
 }
 
 /* Drops what was begun: nil, err. */
@@ -212,8 +219,7 @@ static int lops_publish (lua_State *L) {
   eb_error err;
   lua_settop(L, 5);
   if (!ready(b, bn, &err)) return lua_fail(L, &err);
-  eb_publish *p =
-      begin(b, EB_ITEM_PUBLISH, sizeof *p, en + kn + bn + 512, &err);
+  eb_publish *p = begin_publish(b, en + kn + bn + 512, &err);
   if (p == NULL) return lua_fail(L, &err);
   eb_arena *a = p->item.arena;
   p->item.deadline = until;
@@ -267,8 +273,7 @@ static int post_event (lua_State *L, lua_bus *b, int scratch, int props,
   const char *key = lua_tolstring(L, 3, &kn);
   eb_error err;
   eb_publish *p =
-      begin(b, EB_ITEM_PUBLISH, sizeof *p,
-            en + kn + bn + info->id.n + info->type.n + 640, &err);
+      begin_publish(b, en + kn + bn + info->id.n + info->type.n + 640, &err);
   if (p == NULL) return lua_fail(L, &err);
   eb_arena *a = p->item.arena;
   p->item.deadline = until;

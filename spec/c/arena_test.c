@@ -77,11 +77,45 @@ TEST(impossible_sizes_are_refused_and_nothing_is_lost) {
   eb_arena_free(NULL);
 }
 
+TEST(what_is_spare_is_used_again_if_it_is_large_enough) {
+  eb_spares s = {{NULL}, 0};
+  eb_arena *a = eb_spares_take(&s, 700);
+  CHECK(a != NULL && eb_arena_alloc(a, 700) != NULL);
+  eb_spares_give(&s, a);
+#if !defined(EB_ASAN)
+  CHECK(eb_spares_take(&s, 1000) == a);
+  CHECK(eb_arena_alloc(a, 1000) != NULL);
+  eb_spares_give(&s, a);
+#endif
+  a = eb_spares_take(&s, 3000);
+  CHECK(a != NULL && eb_arena_alloc(a, 3000) != NULL);
+  CHECK_INT(s.count, 0);
+  CHECK(eb_arena_alloc(a, 3000) != NULL);  /* more than its own chunk: not kept */
+  eb_spares_give(&s, a);
+  CHECK_INT(s.count, 0);
+  eb_spares_fini(&s);
+}
+
+TEST(spares_are_bounded) {
+  eb_spares s = {{NULL}, 0};
+  eb_arena *all[EB_SPARES + 10];
+  for (size_t i = 0; i < EB_SPARES + 10; i++) {
+    all[i] = eb_spares_take(&s, i % 2 == 0 ? 100 : 5000);
+    CHECK(all[i] != NULL);
+  }
+  for (size_t i = 0; i < EB_SPARES + 10; i++) eb_spares_give(&s, all[i]);
+  CHECK(s.count <= EB_SPARES / 2 + 5);
+  eb_spares_fini(&s);
+  CHECK_INT(s.count, 0);
+}
+
 int main (void) {
   RUN(allocations_are_aligned_for_any_type);
   RUN(allocations_do_not_overlap);
   RUN(what_fits_the_hint_is_one_allocation);
   RUN(copies_end_with_a_zero_that_does_not_count);
   RUN(impossible_sizes_are_refused_and_nothing_is_lost);
+  RUN(what_is_spare_is_used_again_if_it_is_large_enough);
+  RUN(spares_are_bounded);
   return check_done();
 }
