@@ -291,6 +291,13 @@ bench-quick: deps
 	@$(MAKE) --no-print-directory build bench-programs LUA=$(LUA)
 	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/quick.lua $(EVENTS) $(ROUNDS)'
 
+## scaling    workers, queue types, a failover, partitions and streams on three nodes; writes its figures into docs/scaling.md
+.PHONY: scaling
+scaling: EVENTS = 5000
+scaling: deps-demo
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua examples/scaling.lua $(EVENTS) docs/scaling.md
+
 ## bench-hosts each host: wake-up latency, CPU, memory; nginx: requests/s, reloads under load; HOST_EVENTS=200000
 .PHONY: bench-hosts
 HOST_EVENTS = 200000

@@ -2,7 +2,9 @@
 
 local broker = require "spec.support.broker"
 local eventbus = require "eventbus"
+local program = require "spec.support.program"
 local topology = require "eventbus.topology"
+local wait_until = require("spec.support.wait").wait_until
 
 local function connect(url) return eventbus.assert(eventbus.connect { url = url, log = false }) end
 
@@ -43,6 +45,7 @@ describe("a stream", function()
       local seen, offsets = read("first", 20)
       for i = 1, 20 do assert.are.same({ i, i - 1 }, { seen[i], offsets[i] }) end
     end
+    assert.are.equal(20, #(read("1h", 20)))
     -- A chunk of the stream begins before the offset when its events were written at once: those come, and are skipped here.
     local seen, offsets = read(15, 5)
     assert.are.equal(20, seen[#seen])
@@ -124,5 +127,36 @@ describe("partitions by consistent hash", function()
     local queues = 0
     for _ in pairs(used) do queues = queues + 1 end
     assert.is_true(queues > 1, "all tenants are in one queue")
+  end)
+
+  it("has a worker for each and others that stand by, as the example has it", function()
+    eventbus.assert(bus:declare(require("scaling.partitions").topology(2)))
+    local workers = {}
+    for i = 1, 2 do
+      workers[i] = program.start("partition", { program.lua(), "examples/scaling/partition.lua", tostring(i), "2" },
+        { RABBITMQ_URL = node.url, WORK_MS = "1" })
+      wait_until(function() return workers[i]:output():find("own", 1, true) end, 60, "a worker consumes")
+    end
+    for n = 1, 3 do
+      for tenant = 1, 20 do
+        eventbus.assert(bus:publish_async("scaling.orders", "order.created", { n = n }, { tenant_id = "tenant_" .. tenant }))
+      end
+    end
+    eventbus.assert(bus:flush(60))
+    for i = 1, 2 do
+      wait_until(function()
+        local queue = node:queue("/", "scaling.orders." .. i)
+        return queue.messages == 0 and queue.consumers == 2
+      end, 60, "its events are handled, and another stands by")
+    end
+    local handled = 0
+    for _, worker in ipairs(workers) do
+      assert.are.equal(0, worker:stop(), worker:output())
+      local count, disordered = worker:output():match("handled=(%d+) disordered=(%d+)")
+      assert.is_true(tonumber(count) > 0 and tonumber(count) < 60, worker:output())
+      assert.are.equal("0", disordered)
+      handled = handled + tonumber(count)
+    end
+    assert.are.equal(60, handled)
   end)
 end)

@@ -1,0 +1,146 @@
+-- From one process to a cluster, on three RabbitMQ nodes of one's own: `make scaling`. docs/scaling.md tells what it shows.
+--
+--   scaling.lua [EVENTS [DOCUMENT]]     DOCUMENT: its tables between the marks are written anew
+
+local root = (arg[0]:match "^(.*)examples/scaling%.lua$" or "./"):gsub("^$", "./")
+package.path = root .. "examples/?.lua;" .. package.path
+
+local children = require "demo.children"
+local cluster = require "scaling.cluster"
+local eventbus = require "eventbus"
+local queues = require "scaling.queues"
+local socket = require "socket"
+
+local events, document = tonumber(arg[1] or 5000), arg[2]
+
+-- What the steps work with.
+local site = { found = {}, events = events, now = socket.gettime, lua = os.getenv "EVENTBUS_LUA" or "lua5.4" }
+
+function site:wait(done, what)
+  local deadline = socket.gettime() + 300
+  while true do
+    local result = done()
+    if result then return result end
+    if socket.gettime() > deadline then error("waited in vain until " .. what, 0) end
+    self.bus:poll(0.02)
+  end
+end
+
+--- Messages (those under way too) and consumers of a queue, as the broker has them now.
+function site:queue(name)
+  local term = self.cluster:eval(1, ('case rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)) of '
+    .. "{ok, Q} -> [{messages, M}, {consumers, C}] = rabbit_amqqueue:info(Q, [messages, consumers]), {M, C}; _ -> none end")
+    :format(name))
+  local messages, consumers = term:match "{(%d+), *(%d+)}"
+  return { messages = tonumber(messages) or -1, consumers = tonumber(consumers) or -1 }
+end
+
+--- Publishes so many, all confirmed, of `tenants` (1) tenants in turn; each tenant's are numbered. Events per second.
+function site:publish(exchange, count, options, tenants)
+  tenants = tenants or 1
+  local began = socket.gettime()
+  for i = 0, count - 1 do
+    eventbus.assert(self.bus:publish_async(exchange, "order.created", { n = math.floor(i / tenants) + 1, total = 1000.00 },
+      { tenant_id = "tenant_" .. i % tenants, routing_key = options.routing_key }))
+  end
+  eventbus.assert(self.bus:flush(120))
+  return count / (socket.gettime() - began)
+end
+
+function site:start(name, command, environment)
+  environment.RABBITMQ_URL = self.cluster.url
+  return self.children:start(name, command, environment)
+end
+
+--- Asks a process to end and waits for it.
+function site:finish(child)
+  children.signal(child, "TERM")
+  if children.wait(child, 30) ~= 0 then error(child.name .. " did not end in order", 0) end
+end
+
+local STEPS = {
+  { name = "workers", step = require "scaling.workers" }, { name = "queues", step = queues.queues },
+  { name = "failover", step = queues.failover }, { name = "partitions", step = require "scaling.partitions" },
+  { name = "streams", step = require "scaling.streams" }, { name = "arithmetic", step = require "scaling.arithmetic" },
+}
+
+local function shown(value)
+  if type(value) ~= "number" then return value end
+  return value % 1 == 0 and ("%d"):format(value) or value < 100 and ("%.2f"):format(value) or ("%.0f"):format(value)
+end
+
+local function each_row(result, f)
+  f(result[1])
+  for _, row in ipairs(result[2]) do
+    local cells = {}
+    for i, value in ipairs(row) do cells[i] = shown(value) end
+    f(cells)
+  end
+end
+
+local function markdown(result)
+  local lines = {}
+  each_row(result, function(cells)
+    lines[#lines + 1] = "| " .. table.concat(cells, " | ") .. " |"
+    if #lines == 1 then lines[2] = "|---|" .. ("---:|"):rep(#cells - 1) end
+  end)
+  return table.concat(lines, "\n")
+end
+
+-- The tables in the document stand between <!-- NAME --> and <!-- end -->.
+local function write(results)
+  local file = assert(io.open(document, "rb"))
+  local text = file:read "*a"
+  file:close()
+  for name, table_text in pairs(results) do
+    local before, after = ("<!-- %s -->\n"):format(name), "\n<!-- end -->"
+    local from, to = text:find(before, 1, true)
+    local stop = from and text:find(after, to, true)
+    if not stop then error(("%s has no place for %s"):format(document, name), 0) end
+    text = text:sub(1, to) .. table_text .. text:sub(stop)
+  end
+  file = assert(io.open(document, "wb"))
+  assert(file:write(text))
+  file:close()
+end
+
+local function machine()
+  local pipe = io.popen "nproc 2>/dev/null"
+  local cores = pipe:read "*l" or "?"
+  pipe:close()
+  return ("%s, RabbitMQ %s, three nodes and all clients on %s cores"):format(os.date "!%Y-%m-%d",
+    site.cluster:eval(1, "rabbit_misc:version()"):match "[%d.]+" or "?", cores)
+end
+
+local function run()
+  print "starting three nodes"
+  site.cluster = cluster.start(site.children.folder)
+  site.bus = eventbus.assert(eventbus.connect { url = site.cluster.url, source = "scaling", log = false })
+  local results = { machine = machine() }
+  for _, each in ipairs(STEPS) do
+    print("\n" .. each.step.title)
+    local result = each.step.run(site)
+    each_row(result, function(cells)
+      local line = {}
+      for i, cell in ipairs(cells) do line[i] = ("%-" .. (i == 1 and 32 or 12) .. "s"):format(cell) end
+      print("  " .. table.concat(line, "  "))
+    end)
+    site.found[each.name], results[each.name] = result, markdown(result)
+  end
+  if document then write(results) end
+end
+
+local pipe = io.popen 'mktemp -d "${TMPDIR:-/tmp}/eventbus-scaling.XXXXXX"'
+site.children = children.new(pipe:read "*l")
+pipe:close()
+local ok, err = pcall(run)
+if site.bus then site.bus:close() end
+local failed = site.children:stop()
+if site.cluster then site.cluster:stop() end
+site.children:close()
+if not ok then
+  io.stderr:write(tostring(err), "\n")
+elseif #failed > 0 then
+  io.stderr:write("not ended in order: ", table.concat(failed, ", "), "\n")
+end
+os.exit(ok and #failed == 0 and 0 or 1)
