@@ -78,6 +78,7 @@ int main (void) {
   RUN(rejects_are_sent_at_once);
   RUN(what_is_given_back_goes_together_after_the_acks);
   RUN(settlements_of_an_earlier_connection_or_channel_are_never_sent);
+  RUN(deliveries_not_taken_when_the_connection_is_lost_are_dropped);
   RUN(a_delivery_settled_twice_is_sent_once);
   RUN(a_server_cancel_restores_the_topology_and_subscribes_again_later_and_later);
   RUN(many_cancelled_consumers_restore_the_topology_once);
