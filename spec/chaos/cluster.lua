@@ -5,6 +5,7 @@
 --- own.
 
 local broker = require "spec.support.broker"
+local replicas = require "spec.chaos.replicas"
 local wait_until = require("spec.support.wait").wait_until
 
 local cluster = {}
@@ -50,6 +51,10 @@ local function setting(node, name)
   end
 end
 
+-- How many nodes a node sees, itself among them; 0 while it is not up.
+local RUNNING = [[case rabbit:is_running() of
+  true -> length(rabbit_mnesia:cluster_nodes(running)); false -> 0 end]]
+
 local function join(self, proxy)
   local nodes = self.nodes
   for i, from in ipairs(nodes) do
@@ -61,17 +66,22 @@ local function join(self, proxy)
       end
     end
   end
-  -- As rabbitmqctl's stop_app, join_cluster and start_app do it, without starting an Erlang for each.
+  -- As rabbitmqctl's stop_app, join_cluster and start_app do it, without starting an Erlang for each. It may take longer
+  -- than a call to the node may: the process outlives that.
   for i = 2, #nodes do
-    nodes[i]:eval "rabbit:stop(), ok"
-    nodes[i]:eval(("ok = rabbit_mnesia:join_cluster('%s', disc)"):format(nodes[1].node))
-    nodes[i]:eval "rabbit:start(), ok"
+    nodes[i]:eval(([[spawn(fun() ->
+        group_leader(whereis(init), self()),
+        rabbit:stop(),
+        ok = rabbit_mnesia:join_cluster('%s', disc),
+        rabbit:start()
+      end), ok]]):format(nodes[1].node))
+    wait_until(function() return tonumber(nodes[i]:eval(RUNNING)) == i end, 180, ("node %d has joined"):format(i))
   end
 end
 
 --- `count` is 1 or 3. Returns when all nodes are up and joined.
 function cluster.start(count, proxy)
-  local self = setmetatable({ nodes = {}, proxy = proxy, down = {} }, Cluster)
+  local self = setmetatable({ nodes = {}, proxy = proxy, down = {}, replaced = 0 }, Cluster)
   local cookie = count > 1 and ("CHAOS%d"):format(os.time()) or nil
   for i = 1, count do self.nodes[i] = new_node(cookie) end
   self.nodes[1]:start()
@@ -83,13 +93,10 @@ function cluster.start(count, proxy)
   broker.start_all(others)
   if count > 1 then
     join(self, proxy)
-    self:wait_whole(60)
+    self:wait_whole(150)
   end
   return self
 end
-
-local RUNNING = [[case rabbit:is_running() of
-  true -> length(rabbit_mnesia:cluster_nodes(running)); false -> 0 end]]
 
 --- Waits until every node runs and sees all others.
 function Cluster:wait_whole(seconds)
@@ -101,6 +108,13 @@ function Cluster:wait_whole(seconds)
       return ok and tonumber(answer) == #self.nodes, answer
     end, seconds, ("node %d sees all %d (%s)"):format(i, #self.nodes, tostring(seen)))
   end
+end
+
+-- After a fault of node i: the nodes are one again, and so are the replicas of the queues.
+local function whole_again(self, i)
+  if #self.nodes == 1 then return end
+  self:wait_whole(150)
+  self.replaced = self.replaced + replicas.catch_up(self.nodes[i % #self.nodes + 1])
 end
 
 --- The number of a node that runs.
@@ -138,13 +152,13 @@ end
 function Cluster:revive(i)
   self.nodes[i]:start()
   self.down[i] = nil
-  if #self.nodes > 1 then self:wait_whole(150) end
+  whole_again(self, i)
 end
 
 function Cluster:freeze(i) self.nodes[i]:freeze() end
 function Cluster:thaw(i)
   self.nodes[i]:thaw()
-  if #self.nodes > 1 then self:wait_whole(150) end
+  whole_again(self, i)
 end
 
 local ALARM = {
@@ -197,7 +211,7 @@ function Cluster:mend(i)
     self.proxy:weather(name, {})
     self.proxy:open(name)
   end)
-  self:wait_whole(150)
+  whole_again(self, i)
 end
 
 function Cluster:delete_queue(name)

@@ -23,6 +23,9 @@ local function one(result)
     print(("  %d handled again, %d published again after an error, %d gone with a deleted queue"):format(t.repeated,
       t.again, t.gone))
   end
+  if result.replaced > 0 then
+    print(("  %d replicas of queues did not catch up by themselves and were replaced"):format(result.replaced))
+  end
   for _, text in ipairs(result.wrong) do print("  WRONG: " .. text) end
 end
 

@@ -156,6 +156,7 @@ function round.run(o)
   self.world:stop()
   for _, text in ipairs(result.wrong) do self.schedule:write("WRONG: ", text, "\n") end
   self.schedule:close()
+  result.replaced = self.world.cluster and self.world.cluster.replaced or 0
   result.seconds = wait.now() - self.began
   -- Journals of a good round are of no use, and large.
   if #result.wrong == 0 then os.execute(("rm -f '%s'/*.published '%s'/*.consumed"):format(o.folder, o.folder)) end
