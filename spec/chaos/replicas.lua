@@ -8,13 +8,14 @@ local wait = require "spec.support.wait"
 
 local replicas = {}
 
--- Lines of "queue node state log-index"; a replica that cannot be asked has no number. (The commit index of a stuck replica
--- is the leader's.)
+-- Lines of "queue node state log-index"; a replica that cannot be asked has no number. (The commit index of a stuck
+-- replica is the leader's.)
 local STATUS = [=[
   [begin
     {resource, V, queue, N} = amqqueue:get_name(Q),
     [io_lib:format("~s ~s ~0p ~0p~n", [N, proplists:get_value(<<"Node Name">>, R, none),
-      proplists:get_value(<<"Raft State">>, R, none), proplists:get_value(<<"Log Index">>, R, none)]) || R <- rabbit_quorum_queue:status(V, N)]
+      proplists:get_value(<<"Raft State">>, R, none), proplists:get_value(<<"Log Index">>, R, none)])
+      || R <- rabbit_quorum_queue:status(V, N)]
   end || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue]]=]
 
 -- A list of { queue, node, leads, log }.
