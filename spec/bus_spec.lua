@@ -122,6 +122,22 @@ describe("bus:publish", function()
     assert.is_string((eventbus.assert(bus:publish("orders", "x", {}))))
   end)
 
+  it("returns 'nacked' while a full queue refuses, and goes on", function()
+    eventbus.assert(bus:declare { queues = { narrow = { max_length = 1, overflow = "reject-publish" } } })
+    local refused
+    -- It takes one at least, and one more where its length is known late.
+    for _ = 1, 10 do
+      local id, err = bus:publish("", "narrow", {})
+      refused = err
+      if not id then break end
+    end
+    assert.are.equal("nacked", refused and refused.code)
+    assert.is_true(refused.retryable)
+    assert.is_string((eventbus.assert(bus:publish("orders", "x", {}))))
+    eventbus.assert(bus:purge("narrow"))
+    assert.is_string((eventbus.assert(bus:publish("", "narrow", {}))))
+  end)
+
   it("returns 'closed' on a closed bus", function()
     local other = connect { url = url }
     other:close()

@@ -52,18 +52,63 @@ describe("docs/reference.md", function()
 end)
 
 describe("docs/delivery.md", function()
+  local text = read("docs/delivery.md")
+
+  -- Each name of a list `a; b` must begin a test of the spec.
+  local function check_tests(spec, names)
+    local source, count = read("spec/" .. spec .. ".lua"), 0
+    -- What every loop is promised stands apart.
+    if spec == "loops_spec" then source = read("spec/support/loop_suite.lua"):gsub("\ntest%(", "\nit(") end
+    for name in names:gmatch("[^;]+") do
+      name = name:match("^%s*(.-)%s*$")
+      assert.is_truthy(source:find('it("' .. name, 1, true), spec .. ": " .. name)
+      count = count + 1
+    end
+    return count
+  end
+
   it("names tests that exist", function()
     local count = 0
-    for spec, names in read("docs/delivery.md"):gmatch("\n|[^|\n]*| `([%l_]+_spec)`: ([^\n]*) |") do
-      local source = read("spec/" .. spec .. ".lua")
-      -- What every loop is promised stands apart.
-      if spec == "loops_spec" then source = read("spec/support/loop_suite.lua"):gsub("\ntest%(", "\nit(") end
-      for name in names:gmatch("[^;]+") do
+    for spec, names in text:gmatch("\n|[^|\n]*| `([%l_]+_spec)`: ([^\n]*) |") do count = count + check_tests(spec, names) end
+    assert.is_true(count > 25)
+  end)
+
+  it("ends with what proves each promise: invariants, properties, faults and tests that exist", function()
+    local testing, rows = read("docs/testing.md"), 0
+    local faults = {}
+    for _, fault in ipairs(require "spec.chaos.faults") do faults[#faults + 1] = fault.name end
+    local function listed(section)
+      local part = assert(testing:match("\n## " .. section .. "\n(.-)\n## "), section)
+      return function(name) return part:find("\n| " .. name .. " |", 1, true) end
+    end
+    local invariant, property = listed("Simulation"), listed("Models")
+    local function is_fault(name)
+      for _, fault in ipairs(faults) do if fault:sub(1, #name) == name then return true end end
+    end
+    local function each(cell, known, what)
+      for name in cell:gmatch("[^;]+") do
         name = name:match("^%s*(.-)%s*$")
-        assert.is_truthy(source:find('it("' .. name, 1, true), spec .. ": " .. name)
-        count = count + 1
+        assert.is_truthy(name == "" or known(name), what .. ": " .. name)
       end
     end
-    assert.is_true(count > 25)
+    local last = assert(text:match("\n## How each promise is proven\n(.*)$"))
+    for promise, simulation, model, chaos, tests in last:gmatch("\n| ([^|\n]*) |([^|\n]*)|([^|\n]*)|([^|\n]*)|([^|\n]*)|") do
+      if promise ~= "promise" then
+        rows = rows + 1
+        each(simulation:gsub(",", ";"), invariant, "simulation")
+        each(model:gsub(",", ";"), property, "model")
+        each(chaos, is_fault, "chaos")
+        local spec, names = tests:match("^ `([%l_]+_spec)`: (.*) $")
+        assert.is_truthy(spec or tests:match("^%s*$"), tests)
+        if spec then check_tests(spec, names) end
+      end
+    end
+    assert.is_true(rows > 10)
+    -- Nothing that is proven goes unnamed.
+    for _, section in ipairs { "Simulation", "Models" } do
+      for name in testing:match("\n## " .. section .. "\n(.-)\n## "):gmatch("\n| (%*[%l ]+%*) |") do
+        assert.is_truthy(last:find(name, 1, true), name)
+      end
+    end
   end)
 end)
