@@ -66,7 +66,8 @@ describe("the models' states", function()
   end)
 
   it("leave out no kind of state", function()
-    local compared = { eb_phase = 1, channel_state = 1, link_state = 1, eb_settlement = 1, eb_code = 1, handover = 1, method = 1,
+    local compared = { eb_phase = 1, channel_state = 1, link_state = 1, eb_settlement = 1, eb_code = 1, handover = 1,
+      method = 1,
       -- The models' own: where a publish or a copy is, and what becomes of an event.
       place = 1, nature = 1 }
     for kind in (publish .. handover):gmatch("mtype:([%w_]+) = {") do assert.is_truthy(compared[kind], kind) end
@@ -76,8 +77,8 @@ end)
 describe("the models' steps", function()
   it("bear the names of the functions they stand for", function()
     local sources = session .. code_of("src/eb_window.c", "src/eb_acks.c")
-    for _, name in ipairs { "answer_confirmed", "on_confirm", "send_again", "lose", "publisher_closed", "send_first", "clear",
-      "drop_confirmed" } do
+    for _, name in ipairs { "answer_confirmed", "on_confirm", "send_again", "lose", "publisher_closed", "send_first",
+      "clear", "drop_confirmed" } do
       assert.is_truthy(publish:find("inline " .. name .. " (", 1, true), name)
       assert.is_truthy(sources:find("%f[%w_]" .. name .. " %([^;{}]*{"), name)
     end

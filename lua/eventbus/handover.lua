@@ -37,7 +37,8 @@ Handover.__index = Handover
 function handover.start(consumer, delivery, destination, note, done)
   local hub = consumer._hub
   local self = setmetatable({
-    state = "declaring", _hub = hub, consumer = consumer, delivery = delivery, destination = destination, note = note, on_done = done,
+    state = "declaring",
+    _hub = hub, consumer = consumer, delivery = delivery, destination = destination, note = note, on_done = done,
     body = delivery:body(), properties = delivery:properties(), headers = delivery:headers(),
     epoch = hub.epoch, losses = consumer._losses, tries = 0, lean = false,
     step = destination.declared and #destination.steps + 1 or 1,
