@@ -263,6 +263,18 @@ describe("eventbus dlq", function()
     assert.matches('there is no tennant; did you mean "tenant"?', bad.err, 1, true)
   end)
 
+  it("a name that there is not is a mistake also where there is no letter to look at", function()
+    local bad = dlq("show", DLQ, "--where", "tennant == 'a'")
+    assert.are.equal(2, bad.code)
+    assert.matches('there is no tennant; did you mean "tenant"?', bad.err, 1, true)
+    for _, good in ipairs { "type == 'tennant' and data.tennant == nil", 'tostring(attempts) .. "" == "3"',
+      "data['x'] ~= 0x1F",
+      "#({ tennant = 1 }) == 1e3", "headers.a:find('\\'tennant')" } do
+      local r = dlq("show", DLQ, "--where", good)
+      assert.are.equal(0, r.code, good .. ": " .. r.err)
+    end
+  end)
+
   it("says which queue there is not", function()
     local r = dlq("show", "nonesuch")
     assert.are.equal(1, r.code)

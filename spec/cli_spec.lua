@@ -71,9 +71,11 @@ describe("eventbus", function()
   end
 
   it("says so when the disk is full", function()
-    local err, code = on_full_disk "completion bash"
-    assert.matches("cannot write the output: No space left on device", err, 1, true)
-    assert.are.equal("1", code)
+    for _, words in ipairs { "completion bash", "--help", "dlq replay --help", "--version" } do
+      local err, code = on_full_disk(words)
+      assert.matches("cannot write the output: No space left on device", err, 1, true, words)
+      assert.are.equal("1", code, words)
+    end
   end)
 
   it("is no warning for Nagios when the disk is full: a check that cannot report is unknown", function()

@@ -50,6 +50,23 @@ local function name_mistakes(parser)
   for _, command in ipairs(parser._commands) do name_mistakes(command) end
 end
 
+-- What a flag prints, and the end: a full disk is no success.
+local function print_and_end(text)
+  local ok, err = io.stdout:write(text, "\n")
+  if ok then ok, err = io.stdout:flush() end
+  if not ok then exit.unwritable(err) end
+  os.exit(exit.OK, true)
+end
+
+local function print_help(parser)
+  for _, option in ipairs(parser._options) do
+    for _, alias in ipairs(option._aliases) do
+      if alias == "--help" then option:action(function() print_and_end(parser:get_help()) end) end
+    end
+  end
+  for _, command in ipairs(parser._commands) do print_help(command) end
+end
+
 --- The parser of the whole command line: help, completion and the man page come from it too.
 ---@return table
 function cli.parser()
@@ -57,8 +74,7 @@ function cli.parser()
   local parser = argparse("eventbus", DESCRIPTION, EPILOG)
   parser:require_command(true):command_target("command"):help_max_width(80)
   parser:flag("-V --version", "Print the version."):action(function()
-    io.stdout:write(require("eventbus")._VERSION, "\n")
-    os.exit(exit.OK, true)
+    print_and_end(require("eventbus")._VERSION)
   end)
   for _, name in ipairs(cli.COMMANDS) do
     local command = load_command(name)
@@ -66,6 +82,7 @@ function cli.parser()
     command.define(sub)
   end
   name_mistakes(parser)
+  print_help(parser)
   function parser.error(at, message) exit.misuse(message, at:get_usage()) end
   return parser
 end
