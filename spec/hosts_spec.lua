@@ -106,13 +106,17 @@ describe("a host #hosts", function()
       assert(bus:publish("", "page.visited", { path = "/last/" .. i }, { routing_key = "haproxy.visits" }))
     end
     wait_until(function() return host:log():find("visit of /last/1\n", 1, true) end, SECONDS, "some are handled")
+    local noted = messages "haproxy.notes"
+    for i = 1, 20 do assert.are.equal(200, (host:get("/last/with/" .. i))) end
     host.program:signal "USR1"
     assert.are.equal(0, host.program:wait(SECONDS), host:log())
     assert.is_truthy(host:log():find("consumer ended: exiting", 1, true), host:log())
-    -- In order: none is handled twice.
+    -- In order: none is handled twice, and what was published without waiting is there.
     local handled = count(host, "visit of /last/")
-    wait_until(function() return messages "haproxy.visits" + handled == 100, messages "haproxy.visits" end, SECONDS,
+    wait_until(function() return messages "haproxy.visits" + handled == 120, messages "haproxy.visits" end, SECONDS,
       "the others are in the queue; handled: " .. handled)
+    wait_until(function() return messages "haproxy.notes" == noted + 20, messages "haproxy.notes" end, SECONDS,
+      "all are noted")
   end)
 
   it("Tarantool: a trigger publishes in its transaction, fibers consume, and it ends in order", function()
@@ -147,6 +151,18 @@ describe("a host #hosts", function()
     -- In order: none is handled twice.
     wait_until(function() return messages "tarantool.orders" + handled == 100, messages "tarantool.orders" end, SECONDS,
       "the others are in the queue; handled: " .. handled)
+  end)
+
+  it("Tarantool: what was published without waiting is confirmed before the server goes", function()
+    local host = start("tarantool", [[
+      local eventbus = require "eventbus"
+      box.cfg { log_level = 4 }
+      local bus = eventbus.assert(eventbus.connect { source = "tarantool" })
+      eventbus.assert(bus:declare { queues = { ["tarantool.late"] = {} } })
+      for i = 1, 2000 do eventbus.assert(bus:publish_async("", "late", { n = i }, { routing_key = "tarantool.late" })) end
+      os.exit(0)]], url)
+    assert.are.equal(0, host.program:wait(SECONDS), host:log())
+    wait_until(function() return messages "tarantool.late" == 2000, messages "tarantool.late" end, SECONDS, "all are there")
   end)
 
   it("Prosody: requests publish with confirm, handlers wait by util.async, and it ends in order", function()
