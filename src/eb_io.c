@@ -503,8 +503,10 @@ bool eb_io_start (eb_io *io, eb_error *err) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attr);
   if (r != 0)
-    return eb_error_set(err, EB_ERR_NO_MEMORY, "cannot start a thread: %s",
-                        strerror(r));
+    return eb_error_set(err, EB_ERR_NO_MEMORY, "cannot start a thread: %s%s",
+                        strerror(r), r != EAGAIN ? "" :
+                        " (a limit on threads; HAProxy sets one, unless it has"
+                        " insecure-fork-wanted)");
   io->started = true;
   list_running(io);
   return true;

@@ -1,4 +1,4 @@
---- The loop of HAProxy 2.4 and later: tasks, actions and services wait; sample fetches and converters cannot, and there
+--- The loop of HAProxy (2.6): tasks, actions and services wait; sample fetches and converters cannot, and there
 -- publish_async is what publishes. A request's coroutine may be killed while it waits: so a task of ours, which lasts,
 -- waits for the bus.
 --

@@ -1,4 +1,4 @@
---- The loop of Prosody 0.12 and later: whoever waits is in a coroutine, as util.async has them, and a handler may use
+--- The loop of Prosody (0.12): whoever waits is in a coroutine, as util.async has them, and a handler may use
 -- util.async too. Elsewhere, in most hooks and timers, a wait is a mistake, and publish_async is what publishes. A
 -- coroutine of ours waits for the bus, so that what was published without waiting gets its answer.
 
