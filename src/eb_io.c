@@ -55,6 +55,9 @@ struct eb_io {
   eb_ms attempt_deadline;     /* of this host */
   eb_ms address_deadline;     /* of its present address */
   bool busy;                  /* this turn took operations */
+  uint64_t turns;             /* how many rounds, reads and writes there were */
+  uint64_t reads;
+  uint64_t writes;
   uint8_t read_buffer[READ_SIZE];
 };
 
@@ -316,6 +319,7 @@ static void link_read (eb_io *io, eb_ms now) {
   while (io->link == LINK_STREAMING && total < READ_BUDGET) {
     size_t n;
     eb_error err;
+    io->reads++;
     eb_io_status r = eb_transport_read(io->transport, io->read_buffer,
                                        READ_SIZE, &n, &err);
     if (r == EB_IO_AGAIN) return;
@@ -342,6 +346,7 @@ static void link_write (eb_io *io, eb_ms now) {
   while (io->link == LINK_STREAMING && eb_buffer_size(out) > 0) {
     size_t n;
     eb_error err;
+    io->writes++;
     eb_io_status r = eb_transport_write(io->transport, eb_buffer_bytes(out),
                                         eb_buffer_size(out), &n, &err);
     if (r == EB_IO_AGAIN) return;
@@ -390,6 +395,7 @@ static void turn (eb_io *io) {
   eb_list_init(&ops);
   eb_list_init(&events);
   eb_ms now = eb_clock_now();
+  io->turns++;
   if (io->link == LINK_STREAMING) link_read(io, now);
   if (io->link == LINK_CONNECTING) link_advance(io, now);
   if (io->link == LINK_NONE && !io->given_up && now >= io->retry_at)
@@ -412,6 +418,9 @@ static void turn (eb_io *io) {
   if (events.count > 0 || io->busy) {
     pthread_mutex_lock(&io->stats_lock);
     eb_session_get_stats(io->session, &io->stats);
+    io->stats.turns = io->turns;
+    io->stats.reads = io->reads;
+    io->stats.writes = io->writes;
     pthread_mutex_unlock(&io->stats_lock);
   }
   eb_inbox_push(io->inbox, &events);

@@ -67,6 +67,11 @@ typedef struct eb_session_stats {
   size_t unconfirmed;
   size_t consumers;
   size_t unsettled;       /* deliveries */
+  /* Counted by eb_io: rounds of its loop, each a poll or none; calls to the
+  ** transport. */
+  uint64_t turns;
+  uint64_t reads;
+  uint64_t writes;
   bool blocked;
   eb_phase phase;
   /* What was agreed, and with whom, at the last handshake. */

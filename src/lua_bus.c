@@ -492,56 +492,6 @@ static int lbus_next (lua_State *L) {
   return 2;
 }
 
-/* The quiet publishes; NULL when the bus was closed. */
-static eb_quiet *check_quiet (lua_State *L) {
-  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
-  return bus == NULL ? NULL : eb_bus_quiet(bus);
-}
-
-static uint64_t check_id (lua_State *L, int index) {
-  lua_Number id = luaL_checknumber(L, index);
-  luaL_argcheck(L, id >= 0 && id < 9007199254740992.0, index,
-                "an operation's id expected");
-  return (uint64_t)id;
-}
-
-/* pending(id) -> whether a quiet publish is under way; nil when the bus is closed */
-static int lbus_pending (lua_State *L) {
-  const eb_quiet *q = check_quiet(L);
-  uint64_t id = check_id(L, 2);
-  if (q == NULL) return 0;
-  lua_pushboolean(L, eb_quiet_look(q, id) != EB_QUIET_NONE);
-  return 1;
-}
-
-/* watch(id): the same, and if it is, its answer will be told */
-static int lbus_watch (lua_State *L) {
-  eb_quiet *q = check_quiet(L);
-  uint64_t id = check_id(L, 2);
-  if (q == NULL) return 0;
-  lua_pushboolean(L, eb_quiet_watch(q, id));
-  return 1;
-}
-
-/* unanswered([id]) -> how many quiet ones, up to that, are under way */
-static int lbus_unanswered (lua_State *L) {
-  const eb_quiet *q = check_quiet(L);
-  uint64_t id = lua_isnoneornil(L, 2) ? UINT64_MAX : check_id(L, 2);
-  lua_pushinteger(L, q == NULL ? 0 : (lua_Integer)eb_quiet_count(q, id));
-  return 1;
-}
-
-/* forget() -> the oldest quiet one, which counts as answered from now on, and
-** whether it was watched; or nil */
-static int lbus_forget (lua_State *L) {
-  eb_quiet *q = check_quiet(L);
-  uint64_t id = q == NULL ? 0 : eb_quiet_oldest(q);
-  if (id == 0) return 0;
-  lua_pushinteger(L, (lua_Integer)id);
-  lua_pushboolean(L, eb_quiet_take(q, id) == EB_QUIET_WATCHED);
-  return 2;
-}
-
 static void set_count (lua_State *L, const char *key, uint64_t v) {
   lua_int64_push(L, (int64_t)v);
   lua_setfield(L, -2, key);
@@ -550,7 +500,7 @@ static void set_count (lua_State *L, const char *key, uint64_t v) {
 static void push_stats (lua_State *L, const eb_session_stats *s) {
   static const char *const phases[] = {"down",    "connecting", "connecting",
                                        "opening", "up",         "closing"};
-  lua_createtable(L, 0, 20);
+  lua_createtable(L, 0, 23);
   set_count(L, "published", s->published);
   set_count(L, "confirmed", s->confirmed);
   set_count(L, "returned", s->returned);
@@ -566,6 +516,9 @@ static void push_stats (lua_State *L, const eb_session_stats *s) {
   set_count(L, "unconfirmed", s->unconfirmed);
   set_count(L, "consumers", s->consumers);
   set_count(L, "unsettled", s->unsettled);
+  set_count(L, "turns", s->turns);
+  set_count(L, "reads", s->reads);
+  set_count(L, "writes", s->writes);
   lua_pushboolean(L, s->blocked);
   lua_setfield(L, -2, "blocked");
   lua_pushstring(L, phases[s->phase]);
@@ -605,8 +558,6 @@ static const luaL_Reg methods[] = {
     {"next", lbus_next},   {"kick", lbus_kick},   {"poke", lbus_poke},
     {"alarm", lbus_alarm}, {"stats", lbus_stats}, {"close", lbus_close}, {"shutdown", lbus_shutdown},
     {"listen", lbus_listen}, {"take_bell", lbus_take_bell},
-    {"pending", lbus_pending}, {"watch", lbus_watch},
-    {"unanswered", lbus_unanswered}, {"forget", lbus_forget},
     {"__gc", lbus_gc},     {"__close", lbus_gc},  {"__tostring", lbus_tostring},
     {NULL, NULL}};
 
@@ -614,6 +565,7 @@ void lua_bus_register (lua_State *L) {
   luaL_newmetatable(L, LUA_BUS_TYPE);
   luaL_setfuncs(L, methods, 0);
   luaL_setfuncs(L, lua_ops, 0);
+  luaL_setfuncs(L, lua_quiet, 0);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);

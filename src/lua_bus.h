@@ -2,6 +2,7 @@
 **
 **   lua_bus.c        open, wait, next, close
 **   lua_ops.c        the operations: publish, rpc, subscribe, cancel
+**   lua_quiet.c      publishes that are told of only when they fail
 **   lua_delivery.c   a delivery: read it, settle it
 **
 ** Thread: lua.
@@ -56,6 +57,7 @@ void lua_delivery_fill (lua_delivery *u, lua_bus *b, eb_delivery *d);
 void lua_properties_push (lua_State *L, const eb_properties *p);
 
 extern const luaL_Reg lua_ops[];     /* methods of the bus, from lua_ops.c */
+extern const luaL_Reg lua_quiet[];   /* the same, from lua_quiet.c */
 void lua_delivery_register (lua_State *L);
 void lua_bus_register (lua_State *L);
 int lua_bus_open (lua_State *L);     /* core.open */

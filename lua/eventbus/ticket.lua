@@ -36,7 +36,7 @@ local function batch_of(hub, op)
 end
 
 -- Counts a failure for the flush it belongs to.
-local function count(hub, op, err)
+local function count_failure(hub, op, err)
   local batch = batch_of(hub, op)
   if batch then
     batch.failed = batch.failed + 1
@@ -46,7 +46,7 @@ end
 
 --- An asynchronous publish failed, and nobody waits for it now.
 function ticket.failed(hub, op, err)
-  count(hub, op, err)
+  count_failure(hub, op, err)
   local lost = hub.lost
   local last = lost.last + 1
   lost.last, lost.order[last], lost.err[op] = last, op, err
@@ -72,7 +72,7 @@ function Ticket:answered(ok, err)
   self.done = true
   if ok then return end
   self._err = err
-  if self._op then count(self._hub, self._op, err) end
+  if self._op then count_failure(self._hub, self._op, err) end
 end
 
 -- Looks whether the publish has ended. If not and `watch`, the ticket becomes a waiter.

@@ -1,0 +1,58 @@
+--- Work to be counted by bench/counters.lua: one job, so many times.
+---
+---     counted.lua encode|decode|publish|consume N [URL QUEUE]
+---
+--- encode, decode: the order of the spec, and JSON. publish: as the envelope, confirmed, 1,000 outstanding. consume:
+--- prefetch 200, decoded, one field summed, acknowledged. The last two say what their connection did.
+
+local job, count, url, queue = arg[1], tonumber(arg[2]), arg[3], arg[4]
+
+local function order(i)
+  return {
+    order_id = "order_xyz", order_number = "ORD-2024-001", customer_id = "cust_123",
+    items = { { product_id = "prod_456", sku = "SKU001", quantity = i % 5 + 1, price = 500.00 } },
+    total = 1000.00, currency = "UAH", status = "pending",
+  }
+end
+
+if job == "encode" or job == "decode" then
+  local json = require "eventbus.json"
+  local value = order(3)
+  local text = assert(json.encode(value))
+  if job == "encode" then
+    for _ = 1, count do json.encode(value) end
+  else
+    for _ = 1, count do json.decode(text) end
+  end
+  return
+end
+
+local eventbus = require "eventbus"
+local bus = eventbus.assert(eventbus.connect { url = url, source = "oms-service", outbox = 1000, log = false })
+eventbus.assert(bus:declare { queues = { [queue] = {} } })
+local side = job == "publish" and "publish" or "control"
+
+local function calls()
+  local stats = bus:stats().core[side]
+  return stats.turns + stats.reads + stats.writes
+end
+
+local before = calls()
+if job == "publish" then
+  local opts = { tenant_id = "tenant_abc", routing_key = queue }
+  for i = 1, count do eventbus.assert(bus:publish_async("", "order.created", order(i), opts)) end
+  eventbus.assert(bus:flush(300))
+else
+  local seen, total = 0, 0
+  eventbus.assert(bus:subscribe(queue, {
+    ["order.created"] = function(event)
+      total = total + event.data.total
+      seen = seen + 1
+      if seen == count then bus:stop() end
+    end,
+  }, { prefetch = 200 }))
+  eventbus.assert(bus:run { timeout = 300 })
+  assert(total == 1000 * count, "not all events came")
+end
+print(("calls %d"):format(calls() - before))
+bus:close()

@@ -1,0 +1,114 @@
+--- Counts what the library costs, and compares with bench/counters.txt: instructions, under valgrind, of one encode, decode,
+--- publish and delivery; rounds and system calls of the connection's thread for 1,000 events. Counts repeat on a noisy
+--- machine, where times do not. Each instruction count is the difference of two runs, so that the start drops out.
+--- The last line reads `N passed, N failed`. Run it through `make counters`.
+---
+---     counters.lua [--record]      --record writes what was counted to the file
+
+local LUA = os.getenv("EVENTBUS_LUA") or "lua5.4"
+local BASELINE = "bench/counters.txt"
+-- The same string functions of libc everywhere: which it picks depends on the processor.
+local VALGRIND = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-ERMS,-AVX_Fast_Unaligned_Load,-AVX512VL,-BMI2 "
+  .. "valgrind --tool=callgrind --callgrind-out-file=/dev/null "
+
+local record = arg[1] == "--record"
+
+local function run(command)
+  local pipe = assert(io.popen(command .. " 2>&1", "r"))
+  local out = pipe:read("*a")
+  pipe:close()
+  return out
+end
+
+local function wanted_number(out, pattern, command)
+  local n = tonumber(out:match(pattern))
+  if not n then error("no number from: " .. command .. "\n" .. out, 0) end
+  return n
+end
+
+local dir = run("mktemp -d \"${TMPDIR:-/tmp}/eventbus-counters.XXXXXX\""):gsub("%s+$", "")
+
+local function stop()
+  os.execute("bin/eventbus-broker stop " .. dir .. " --now >/dev/null 2>&1; rm -rf " .. dir)
+end
+
+local function command_of(job, count, url)
+  return ("%s bench/counted.lua %s %d %s counted"):format(LUA, job, count, url or "")
+end
+
+local function instructions(job, few, many, url)
+  local counts = {}
+  for i, count in ipairs { few, many } do
+    if job == "consume" then run(command_of("publish", count, url)) end
+    local command = VALGRIND .. command_of(job, count, url)
+    counts[i] = wanted_number(run(command), "Collected : (%d+)", command)
+  end
+  return (counts[2] - counts[1]) / (many - few)
+end
+
+local function calls(job, count, url)
+  local command = command_of(job, count, url)
+  return wanted_number(run(command), "calls (%d+)", command) / count * 1000
+end
+
+local function measure()
+  local url = run("bin/eventbus-broker start " .. dir):match("AMQP_URL=(%S+)")
+  if not url then error("the broker did not start", 0) end
+  local counted = {}
+  local function add(name, value) counted[#counted + 1] = { name = name, value = math.floor(value + 0.5) } end
+  add("instructions.encode", instructions("encode", 1000, 6000))
+  add("instructions.decode", instructions("decode", 1000, 6000))
+  add("instructions.publish", instructions("publish", 500, 3500, url))
+  add("instructions.deliver", instructions("consume", 500, 3500, url))
+  add("calls.publish", calls("publish", 10000, url))
+  add("calls.deliver", calls("consume", 10000, url))
+  return counted
+end
+
+local function read_baseline()
+  local baseline = {}
+  for line in io.lines(BASELINE) do
+    local name, value, percent = line:match("^([%w.]+)%s+(%d+)%s+(%d+)%%")
+    if name then baseline[name] = { value = tonumber(value), percent = tonumber(percent) } end
+  end
+  return baseline
+end
+
+local ok, counted = pcall(measure)
+stop()
+if not ok then
+  print(counted)
+  print("0 passed, 1 failed")
+  os.exit(1)
+end
+
+local baseline = read_baseline()
+if record then
+  local lines = {}
+  for line in io.lines(BASELINE) do
+    if line:find("^#") then lines[#lines + 1] = line end
+  end
+  for _, each in ipairs(counted) do
+    local before = baseline[each.name]
+    -- Calls depend on how fast the broker is: what the file says of them is a bound.
+    local value = each.name:find("^calls") and before and before.value or each.value
+    lines[#lines + 1] = ("%-22s %8d %4d%%"):format(each.name, value, before and before.percent or 10)
+  end
+  local file = assert(io.open(BASELINE, "w"))
+  file:write(table.concat(lines, "\n"), "\n")
+  file:close()
+end
+
+local passed, failed = 0, 0
+print(("%-22s %9s %9s %9s"):format("for one, or 1,000", "counted", "baseline", "at most"))
+for _, each in ipairs(counted) do
+  local base = read_baseline()[each.name]
+  local most = base and math.floor(base.value * (100 + base.percent) / 100) or 0
+  local good = each.value <= most
+  local better = good and each.name:find("^instr") and each.value < base.value * (100 - base.percent) / 100
+  local verdict = not good and "  FAILED" or better and "  better: lower the baseline (make counters RECORD=1)" or ""
+  print(("%-22s %9d %9d %9d%s"):format(each.name, each.value, base and base.value or 0, most, verdict))
+  if good then passed = passed + 1 else failed = failed + 1 end
+end
+print(("%d passed, %d failed"):format(passed, failed))
+os.exit(failed == 0 and 0 or 1)
