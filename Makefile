@@ -299,6 +299,12 @@ scaling: deps-demo
 	@tools/env $(LUA) -- @lua examples/scaling.lua $(EVENTS) docs/scaling.md
 
 ## bench-hosts each host: wake-up latency, CPU, memory; nginx: requests/s, reloads under load; HOST_EVENTS=200000
+## counters   instructions and calls for an event, under valgrind, against bench/counters.txt; RECORD=1 writes that anew
+.PHONY: counters
+counters:
+	@$(DEPS) build demo counters
+	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/counters.lua $(if $(RECORD),--record)'
+## bench-hosts requests/s of nginx with a confirmed publish, reloads under load, memory; HOST_EVENTS=200000
 .PHONY: bench-hosts
 HOST_EVENTS = 200000
 bench-hosts: deps deps-nginx deps-hosts
