@@ -1,6 +1,7 @@
 -- From one process to a cluster, on three RabbitMQ nodes of one's own: `make scaling`. docs/scaling.md tells what it shows.
 --
---   scaling.lua [EVENTS [DOCUMENT]]     DOCUMENT: its tables between the marks are written anew
+--   scaling.lua [EVENTS [DOCUMENT | STEP]]     DOCUMENT.md: its tables between the marks are written anew
+--                                              STEP: only this one; workers, queues, failover, partitions, streams
 
 local root = (arg[0]:match "^(.*)examples/scaling%.lua$" or "./"):gsub("^$", "./")
 package.path = root .. "examples/?.lua;" .. package.path
@@ -11,7 +12,8 @@ local eventbus = require "eventbus"
 local queues = require "scaling.queues"
 local socket = require "socket"
 
-local events, document = tonumber(arg[1] or 5000), arg[2]
+local events, document, only = tonumber(arg[1] or 5000), nil, nil
+if arg[2] and arg[2]:find "%.md$" then document = arg[2] else only = arg[2] end
 
 -- What the steps work with.
 local site = { found = {}, events = events, now = socket.gettime, lua = os.getenv "EVENTBUS_LUA" or "lua5.4" }
@@ -55,7 +57,11 @@ end
 --- Asks a process to end and waits for it.
 function site:finish(child)
   children.signal(child, "TERM")
-  if children.wait(child, 30) ~= 0 then error(child.name .. " did not end in order", 0) end
+  local code = children.wait(child, 60)
+  if code ~= 0 then
+    error(("%s %s:\n%s"):format(child.name, code and "ended with " .. code or "did not end in a minute",
+      table.concat(children.lines(child), "\n")), 0)
+  end
 end
 
 local STEPS = {
@@ -116,8 +122,11 @@ local function run()
   print "starting three nodes"
   site.cluster = cluster.start(site.children.folder)
   site.bus = eventbus.assert(eventbus.connect { url = site.cluster.url, source = "scaling", log = false })
-  local results = { machine = machine() }
+  local results, steps = { machine = machine() }, {}
   for _, each in ipairs(STEPS) do
+    if not only or each.name == only then steps[#steps + 1] = each end
+  end
+  for _, each in ipairs(steps) do
     print("\n" .. each.step.title)
     local result = each.step.run(site)
     each_row(result, function(cells)

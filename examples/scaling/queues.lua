@@ -50,12 +50,11 @@ function failover.run(site)
   local leader = site.cluster:leader "scaling.quorum"
   local tickets, longest, last = {}, 0, site.now()
   local killed
-  local deadline = site.now() + 60
-  while #tickets < 2000 and site.now() < deadline do
+  while #tickets < 1000 do
     local ticket = eventbus.assert(site.bus:publish_async("", "order.created", { n = #tickets + 1 },
       { routing_key = "scaling.quorum" }))
     tickets[#tickets + 1] = ticket
-    if #tickets == 1000 then
+    if #tickets == 500 then
       site.cluster:kill(leader)
       killed = site.now()
       last = killed
