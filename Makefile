@@ -353,7 +353,7 @@ $(PEERS)/go: bench/peers/go/main.go
 
 $(PEERS)/node_modules: bench/peers/package.json
 	@mkdir -p $(@D) && cp $< $(@D)
-	$(call say,NPM)npm install --prefix $(@D) --silent --no-audit --no-fund --ignore-scripts && touch $@
+	$(call say,NPM)npm install --prefix $(@D) --loglevel=error --no-audit --no-fund --ignore-scripts && touch $@
 
 ## share      the command's man page and shell completions, in build/share
 .PHONY: share

@@ -62,7 +62,7 @@ return {
   eventbus("eventbus", "5.4"),
   eventbus("eventbus, LuaJIT", "jit"),
   {
-    name = "php-amqp", command = "php -d memory_limit=-1 bench/peers/php-amqp/client.php",
+    name = "php-amqp", json = "PHP json", command = "php -d memory_limit=-1 bench/peers/php-amqp/client.php",
     version = function() return ("ext-amqp %s on PHP %s"):format(shell.output "php -r 'echo phpversion(\"amqp\");'",
       shell.output "php -r 'echo PHP_VERSION;'") end,
     cannot = { consumers = NO_RECOVERY },
