@@ -9,6 +9,10 @@ local function lua_of(version)
   return "tools/env " .. version .. " -- @lua"
 end
 
+local function lua_version(version)
+  return shell.output(lua_of(version) .. " -v"):match "^%S+ [%d.]+" or "?"
+end
+
 local function package_version(name)
   return shell.output("dpkg-query -W -f '${Version}' " .. name):match "^[%d.]+" or "?"
 end
@@ -25,7 +29,7 @@ local NO_CLIENT = "it is a JSON module"
 local function eventbus(name, version)
   return {
     name = name, ours = true, command = lua_of(version) .. " bench/peers/eventbus/client.lua",
-    version = function() return ("eventbus %s on %s"):format(own, shell.output(lua_of(version) .. " -v"):match "^%S+ [%d.]+") end,
+    version = function() return ("eventbus %s on %s"):format(own, lua_version(version)) end,
     notes = { ["publish-none"] = "it confirms every publish; this is `publish_async`, flushed at the end" },
   }
 end
@@ -38,8 +42,7 @@ local function json_module(name, package)
   return {
     name = name, command = lua_of "5.4" .. " bench/peers/lua-json/client.lua", arguments = " " .. name, cannot = cannot,
     json_only = true,
-    version = function() return ("%s %s on %s"):format(package, package_version(package),
-      shell.output(lua_of "5.4" .. " -v"):match "^%S+ [%d.]+") end,
+    version = function() return ("%s %s on %s"):format(package, package_version(package), lua_version "5.4") end,
   }
 end
 
@@ -86,7 +89,8 @@ return {
   },
   {
     name = "pika", json = "Python json", command = python .. " -B bench/peers/pika/client.py",
-    version = function() return ("pika %s on %s"):format(package_version "python3-pika", shell.output(python .. " --version")) end,
+    version = function() return ("pika %s on %s"):format(package_version "python3-pika",
+      shell.output(python .. " --version")) end,
     cannot = { consumers = NO_RECOVERY },
     notes = { publish = "SelectConnection; the other jobs use BlockingConnection",
       latency = "its publisher, a process of its own, asks for no confirms: it could only stop and wait for them" },

@@ -55,7 +55,8 @@ function plot.draw(taken, clients)
     if not left then y, height = y + height + 24, 0 end
   end
   return table.concat {
-    ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">\n'):format(WIDTH, y),
+    '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12" ',
+    ('viewBox="0 0 %d %d">\n'):format(WIDTH, y),
     "<style>.title{font-weight:bold}.name{text-anchor:end}.value{fill:#555}", ".ours{fill:#2a7d4f}.floor{fill:#999}",
     ".peer{fill:#6b8fb5}</style>\n", ('<rect width="%d" height="%d" fill="#fff"/>\n'):format(WIDTH, y), out, "</svg>\n",
   }

@@ -16,7 +16,7 @@ end
 --- `process:wait()` the rest of it, what it said to stderr, and its exit code.
 function shell.start(command, seconds)
   local errors = os.tmpname()
-  local pipe = assert(io.popen(("timeout -k 5 %d %s 2>%s; echo code=$?"):format(seconds, command, errors), "r"))
+  local pipe = assert(io.popen(("timeout --foreground -k 5 %d %s 2>%s; echo code=$?"):format(seconds, command, errors), "r"))
   local process = {}
   function process.line()
     local line = pipe:read "*l"
