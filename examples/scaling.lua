@@ -111,11 +111,11 @@ local function write(results)
 end
 
 local function machine()
-  local pipe = io.popen "nproc 2>/dev/null"
-  local cores = pipe:read "*l" or "?"
+  local pipe = io.popen "nproc; cut -d ' ' -f 3 /proc/loadavg"
+  local cores, load = pipe:read "*l", pipe:read "*l"
   pipe:close()
-  return ("%s, RabbitMQ %s, three nodes and all clients on %s cores"):format(os.date "!%Y-%m-%d",
-    site.cluster:eval(1, "rabbit_misc:version()"):match "[%d.]+" or "?", cores)
+  return ("%s, RabbitMQ %s, three nodes and all clients on %s cores; load of the quarter of an hour before: %s"):format(
+    os.date "!%Y-%m-%d", site.cluster:eval(1, "rabbit_misc:version()"):match "[%d.]+" or "?", cores or "?", load or "?")
 end
 
 local function run()
