@@ -17,7 +17,10 @@ local function one(result)
     print(("  %-44s %5d   %.1f s"):format(name, result.kinds[name].count, result.kinds[name].longest))
   end
   local t = result.total
-  if t.published > 0 then
+  if not result.ended then
+    print(("  %d published, %d confirmed, %d handled; it did not come to its end"):format(t.published, t.confirmed,
+      t.handled))
+  else
     print(("  %d published, %d confirmed, %d handled, %d with the dead letters, %d lost, %d out of order"):format(
       t.published, t.confirmed, t.handled, t.dead, #t.lost, #t.disordered))
     print(("  %d handled again, %d published again after an error, %d gone with a deleted queue"):format(t.repeated,
@@ -25,6 +28,9 @@ local function one(result)
   end
   if result.replaced > 0 then
     print(("  %d replicas of queues did not catch up by themselves and were replaced"):format(result.replaced))
+  end
+  if result.restarted > 0 then
+    print(("  %d nodes did not find back into the cluster by themselves and were restarted"):format(result.restarted))
   end
   for _, text in ipairs(result.wrong) do print("  WRONG: " .. text) end
 end

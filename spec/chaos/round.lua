@@ -118,8 +118,8 @@ local function soak(self, seconds, gauges)
 end
 
 --- `o`: nodes (1 or 3), seed, folder, rate, seconds (nil: every fault once), gauges (soak, see gauges.lua). Raises
---- nothing. Returns { nodes, seed, kinds = { [name] = { count, longest } }, total (of the ledger), wrong = list of
---- texts, seconds }.
+--- nothing. Returns { nodes, seed, kinds = { [name] = { count, longest } }, total (of the ledger), wrong (texts),
+--- seconds, ended = whether it came to its end, replaced and restarted (replicas and nodes, as by an operator) }.
 function round.run(o)
   local self = setmetatable({ nodes = o.nodes, draw = draw.new(o.seed), kinds = {}, began = wait.now() }, Round)
   local result = { nodes = o.nodes, seed = o.seed, kinds = self.kinds, wrong = {} }
@@ -156,7 +156,8 @@ function round.run(o)
   self.world:stop()
   for _, text in ipairs(result.wrong) do self.schedule:write("WRONG: ", text, "\n") end
   self.schedule:close()
-  result.replaced = self.world.cluster and self.world.cluster.replaced or 0
+  local cluster = self.world.cluster or {}
+  result.replaced, result.restarted, result.ended = cluster.replaced or 0, cluster.restarted or 0, ok
   result.seconds = wait.now() - self.began
   -- Journals of a good round are of no use, and large.
   if #result.wrong == 0 then os.execute(("rm -f '%s'/*.published '%s'/*.consumed"):format(o.folder, o.folder)) end
