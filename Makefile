@@ -222,16 +222,31 @@ tsan:
 	@$(MAKE) --no-print-directory FLAVOUR=tsan ctest
 
 ## test-asan  the specs that touch the core, under AddressSanitizer and UndefinedBehaviorSanitizer; SPEC=, BUSTED=
-## test-tsan  the same under ThreadSanitizer, but for fork: a forked child has none of its threads
+## test-tsan  the same under ThreadSanitizer
 .PHONY: test-asan test-tsan
-OF_CORE = bus consumer core deadletter envelope exit faults fork json settled stop tls
+# Not fork: a sanitizer's runtime is not made for the child of a process with threads.
+OF_CORE = bus consumer core deadletter envelope exit json settled stop tls
 test-asan: deps
-	@$(MAKE) --no-print-directory FLAVOUR=asan build host fork-module LUA=$(LUA)
+	@$(MAKE) --no-print-directory FLAVOUR=asan build host LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --flavour asan --busted $(or $(SPEC),$(OF_CORE:%=spec/%_spec.lua)) $(BUSTED)
 test-tsan: deps
 	@$(MAKE) --no-print-directory FLAVOUR=tsan build host LUA=$(LUA)
-	@tools/run-tests --lua $(LUA) --flavour tsan --busted \
-		$(or $(SPEC),$(patsubst %,spec/%_spec.lua,$(filter-out fork,$(OF_CORE)))) $(BUSTED)
+	@tools/run-tests --lua $(LUA) --flavour tsan --busted $(or $(SPEC),$(OF_CORE:%=spec/%_spec.lua)) $(BUSTED)
+
+## valgrind   spec/valgrind under memcheck: connect, publish, consume, close, over TCP and TLS; and what comes to nothing
+.PHONY: valgrind
+valgrind: deps
+	@$(DEPS) valgrind
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua tools/valgrind
+
+## gc-stress  specs with all garbage collected at calls, returns and allocations of the core, under asan; EVERY=17: each 17th
+.PHONY: gc-stress
+EVERY = 17
+gc-stress: deps
+	@$(MAKE) --no-print-directory FLAVOUR=asan build host LUA=$(LUA)
+	@EVENTBUS_GC_STRESS=$(EVERY) tools/run-tests --lua $(LUA) --flavour asan --busted \
+		$(or $(SPEC),spec/core_spec.lua spec/envelope_spec.lua spec/consumer_spec.lua) $(BUSTED)
 
 ## simulate   the session against a model of a broker, faults drawn from seeds: SEEDS=100000 FIRST=1 (docs/testing.md)
 .PHONY: simulate
@@ -276,6 +291,13 @@ chaos: deps-chaos
 soak: deps-chaos
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua spec/chaos/soak.lua '$(SEED)' '$(MINUTES)'
+
+## fuzz-lua   envelopes, values, predicates, patterns and durations through the Lua API: SECONDS=60 FIRST=1 COUNT=, LUA=
+.PHONY: fuzz-lua
+fuzz-lua:
+	@$(DEPS) build
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua tools/fuzz-lua $(SECONDS) $(FIRST) $(COUNT)
 
 ## lint       the laws, warnings as errors, Lua syntax and luacheck, links of the docs
 .PHONY: lint

@@ -52,7 +52,7 @@ describe("cbus:publish_event", function()
     end
     local answers = 0
     bus:shutdown(0)
-    local deadline = core.now() + 10
+    local deadline = core.now() + 60
     repeat
       local kind = bus:next()
       if kind == core.ANSWER then answers = answers + 1 end
