@@ -1,10 +1,11 @@
-/* host: an interpreter for the specs that a sanitizer is built into, so that its runtime comes first and a leak is found
- * when the Lua state has closed. It takes what `lua` takes of the options that the specs use: -e TEXT, SCRIPT, arguments.
+/* host: an interpreter for the specs that a sanitizer is built into, so that its runtime comes first and a leak is
+ * found when the Lua state has closed. It takes what `lua` takes of the options that the specs use: -e TEXT, SCRIPT,
+ * arguments.
  *
- * With EVENTBUS_GC_STRESS set, Lua's garbage collector is hostile to the core (eventbus/core.so): all garbage is collected,
- * finalizers run, at each call of one of its functions and at each return; and while one runs, each allocation that Lua
- * makes for it fails the first time, upon which Lua collects all garbage and asks again. What the core
- * still uses of a collected string or userdata is freed memory, and AddressSanitizer says so.
+ * With EVENTBUS_GC_STRESS set, Lua's garbage collector is hostile to the core (eventbus/core.so): all garbage is
+ * collected, finalizers run, at each call of one of its functions and at each return; and while one runs, each
+ * allocation that Lua makes for it fails the first time, upon which Lua collects all garbage and asks again. What the
+ * core still uses of a collected string or userdata is freed memory, and AddressSanitizer says so.
  *
  * EVENTBUS_GC_STRESS=N lets only every Nth such chance pass for one. */
 #include <dlfcn.h>
