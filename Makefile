@@ -224,7 +224,7 @@ tsan:
 ## test-asan  the specs that touch the core, under AddressSanitizer and UndefinedBehaviorSanitizer; SPEC=, BUSTED=
 ## test-tsan  the same under ThreadSanitizer
 .PHONY: test-asan test-tsan
-# Not fork: a sanitizer's runtime is not made for the child of a process with threads.
+# Not fork: AddressSanitizer's allocator does not let go of its locks in the child of a process with threads.
 OF_CORE = bus consumer core deadletter envelope exit json settled stop tls
 test-asan: deps
 	@$(MAKE) --no-print-directory FLAVOUR=asan build host LUA=$(LUA)
