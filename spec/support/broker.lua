@@ -58,8 +58,8 @@ local function read_env(self, text)
   self.management_url = self.env.MANAGEMENT_URL
 end
 
---- A node of one's own. Options: tls, management (booleans), heartbeat, port (numbers), plugins (a list of names), set (table
---- of rabbitmq.conf settings), start = false (only prepares; call `b:start()`).
+--- A node of one's own. Options: tls, management (booleans), heartbeat, port (numbers), plugins (a list), set (table of
+--- rabbitmq.conf settings), start = false (only prepares; call `b:start()`).
 function broker.new(options)
   options = options or {}
   local dir = must("mktemp -d \"${TMPDIR:-/tmp}/eventbus-broker.XXXXXX\""):gsub("%s+$", "")
