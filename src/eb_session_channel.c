@@ -32,6 +32,11 @@ static uint16_t free_number (const eb_session *s, channel_role role) {
   return 0;
 }
 
+static void drop_acks (eb_session *s, channel *ch) {
+  if (ch->role == ROLE_CONSUMER) s->unsettled -= eb_acks_unsettled(&ch->acks);
+  eb_acks_reset(&ch->acks);
+}
+
 bool channel_open (eb_session *s, channel *ch) {
   uint16_t number = free_number(s, ch->role);
   if (number == 0)
@@ -46,7 +51,7 @@ bool channel_open (eb_session *s, channel *ch) {
   ch->number = number;
   ch->state = CHAN_OPENING;
   ch->epoch = ++s->next_epoch;
-  eb_acks_reset(&ch->acks);
+  drop_acks(s, ch);
   amqp_channel_open_t m;
   memset(&m, 0, sizeof m);
   return session_send(s, number, AMQP_CHANNEL_OPEN_METHOD, &m, 0);
@@ -83,7 +88,7 @@ void channel_forget (eb_session *s, channel *ch) {
   ch->state = CHAN_CLOSED;
   ch->epoch = 0;
   unlist_acks(s, ch);
-  eb_acks_reset(&ch->acks);
+  drop_acks(s, ch);
   drop_content(ch);
 }
 
@@ -216,6 +221,7 @@ static bool reject (eb_session *s, channel *ch, const eb_delivery *d) {
     s->stats.stale++;
     return true;
   }
+  if (ch->role == ROLE_CONSUMER) s->unsettled--;
   s->stats.rejected++;
   amqp_basic_reject_t m;
   m.delivery_tag = d->tag;
@@ -232,6 +238,7 @@ static bool remember (eb_session *s, channel *ch, const eb_delivery *d) {
     s->stats.stale++;
     return true;
   }
+  if (ch->role == ROLE_CONSUMER) s->unsettled--;
   if (ack)
     s->stats.acked++;
   else

@@ -80,6 +80,7 @@ void consumer_submit (eb_session *s, eb_subscribe *asked) {
                   s->config.seed + c->id);
   c->next = s->consumers;
   s->consumers = c;
+  s->consumer_count++;
   due_now(s);
 }
 
@@ -87,6 +88,7 @@ static void consumer_remove (eb_session *s, consumer *c) {
   consumer **at = &s->consumers;
   while (*at != c) at = &(*at)->next;
   *at = c->next;
+  s->consumer_count--;
   channel_fini(s, &c->ch);
   eb_item_free(&c->spec->item);
   free(c);
@@ -272,9 +274,12 @@ static bool on_deliver (eb_session *s, consumer *c,
   d->tag = m->delivery_tag;
   d->redelivered = m->redelivered != 0;
   /* On a channel being closed it goes back by itself: there is no settling. */
-  if (c->ch.state != CHAN_CLOSING && !eb_acks_deliver(&c->ch.acks, d->tag)) {
-    eb_item_free(&d->item);
-    return session_breakf(s, EB_ERR_PROTOCOL, "a delivery tag out of order");
+  if (c->ch.state != CHAN_CLOSING) {
+    if (!eb_acks_deliver(&c->ch.acks, d->tag)) {
+      eb_item_free(&d->item);
+      return session_breakf(s, EB_ERR_PROTOCOL, "a delivery tag out of order");
+    }
+    s->unsettled++;
   }
   channel_expect(&c->ch, CONTENT_DELIVER, d);
   return true;

@@ -146,6 +146,8 @@ struct eb_session {
   caller get;
   channel *ack_list;         /* channels with unsent acks */
   consumer *consumers;
+  size_t consumer_count;
+  size_t unsettled;          /* deliveries to all of them */
   eb_ms consumers_due;       /* when to look at them again */
   record *records;
   size_t restoring;          /* restorations not answered yet */

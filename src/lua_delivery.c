@@ -25,7 +25,14 @@ void lua_delivery_fill (lua_delivery *u, lua_bus *b, eb_delivery *d) {
   u->ref->refs++;
 }
 
+/* Methods have the metatable as an upvalue: it need not be looked up by name. */
 static lua_delivery *check (lua_State *L) {
+  lua_delivery *u = lua_touserdata(L, 1);
+  if (u != NULL && lua_getmetatable(L, 1)) {
+    bool same = lua_rawequal(L, -1, lua_upvalueindex(1)) != 0;
+    lua_pop(L, 1);
+    if (same) return u;
+  }
   return luaL_checkudata(L, 1, LUA_DELIVERY_TYPE);
 }
 
@@ -47,8 +54,9 @@ static bool settle (lua_delivery *u, eb_settlement how, eb_error *err) {
 
 static int settle_and_say (lua_State *L, eb_settlement how) {
   eb_error err;
-  unsettled(L);
-  if (!settle(check(L), how, &err)) return lua_fail(L, &err);
+  lua_delivery *u = check(L);
+  if (u->d == NULL) luaL_error(L, "the delivery was settled already");
+  if (!settle(u, how, &err)) return lua_fail(L, &err);
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -234,7 +242,8 @@ static const luaL_Reg methods[] = {
 
 void lua_delivery_register (lua_State *L) {
   luaL_newmetatable(L, LUA_DELIVERY_TYPE);
-  luaL_setfuncs(L, methods, 0);
+  lua_pushvalue(L, -1);
+  luaL_setfuncs(L, methods, 1);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);
