@@ -54,7 +54,8 @@ end
 
 -- wrk's report: requests, requests/s, p50, p99, what failed.
 local function load(path, connections, time, header)
-  local out = run(("wrk -t1 -c%d -d%ds --timeout 60s --latency %s %s%s 2>&1"):format(connections, time, header or "", url, path))
+  local out = run(("wrk -t1 -c%d -d%ds --timeout 60s --latency %s %s%s 2>&1")
+    :format(connections, time, header or "", url, path))
   return {
     requests = tonumber(out:match "(%d+) requests in"), rate = tonumber(out:match "Requests/sec:%s+([%d.]+)") or 0,
     p50 = out:match "\n%s+50%%%s+(%S+)", p99 = out:match "\n%s+99%%%s+(%S+)",
@@ -97,7 +98,7 @@ local function line_of(name, broker_url)
   else
     p = program.start(name, { program.lua(), "bench/host.lua", name, tostring(events) }, { RABBITMQ_URL = broker_url })
   end
-  local deadline, line = socket.gettime() + LONGEST, nil
+  local deadline, line = socket.gettime() + LONGEST
   repeat
     socket.sleep(0.2)
     local ended = p:ended()

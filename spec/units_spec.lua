@@ -12,7 +12,8 @@ describe("units.duration", function()
   end)
 
   it("names what it expects instead of guessing", function()
-    for _, value in ipairs { "", "s", "5x", "-5s", "5s3", "five", "1e3s", ("9"):rep(400), ("9"):rep(400) .. "s", -1, 0 / 0, 1 / 0, {}, true } do
+    for _, value in ipairs { "", "s", "5x", "-5s", "5s3", "five", "1e3s", ("9"):rep(400), ("9"):rep(400) .. "s", -1, 0 / 0,
+      1 / 0, {}, true } do
       local seconds, expected = units.duration(value)
       assert.is_nil(seconds, tostring(value))
       assert.is_truthy(expected:find("5s", 1, true))
