@@ -153,4 +153,32 @@ describe("the HTTP gateway #openresty", function()
     stream:close()
     assert.are.equal(0, nginx:wait(SECONDS))
   end)
+
+  it("is not left behind by a starter that is killed", function()
+    -- No folder of a spec's, which a reaper knows by its name: one as a user's has.
+    local pipe = assert(io.popen('mktemp -d "${TMPDIR:-/tmp}/eventbus-openresty.XXXXXX"', "r"))
+    local theirs = pipe:read "*l"
+    pipe:close()
+    local at = server.prepare(theirs, "examples/openresty/nginx.conf").port
+    local starter = theirs .. "/examples-starter.lua"
+    local file = assert(io.open(starter, "wb"))
+    file:write [[
+      package.path = package.path .. ";./examples/?.lua"
+      local folder = arg[1]
+      require("demo.children").new(folder):start("nginx",
+        require("openresty.server").command(folder), { RABBITMQ_URL = "amqp://127.0.0.1:1" })
+      require("socket").sleep(600)
+    ]]
+    file:close()
+    local p = program.start("starter", { program.lua(), starter, theirs })
+    local function answers()
+      local client = socket.connect("127.0.0.1", at)
+      if client then client:close() end
+      return client ~= nil
+    end
+    wait_until(function() return answers() or p:ended(), p:output() end, SECONDS, "nginx answers")
+    assert.is_true(answers(), p:output())
+    p:signal "KILL"
+    wait_until(function() return not answers() end, SECONDS, "nginx has ended")
+  end)
 end)
