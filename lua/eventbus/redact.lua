@@ -4,11 +4,14 @@
 
 local redact = {}
 
---- The text without the user and password of any URL in it, also of one with an unescaped '/', '?' or '@'.
+--- The text without the user and password of any URL in it, also of one with an unescaped '/', '?' or '@'. A user's name
+-- alone stays.
 ---@param text string
 ---@return string
 function redact.urls(text)
-  return (text:gsub("(%a[%w+.-]*://)[^%s\"']*@", "%1***@"))
+  return (text:gsub("(%a[%w+.-]*://)([^%s\"']*)@", function(scheme, who)
+    return scheme .. (who:find "^[%w_.-]+$" and who or "***") .. "@"
+  end))
 end
 
 return redact
