@@ -43,7 +43,7 @@ describe("eventbus check", function()
     wait_until(function()
       r = check(arguments)
       return r.out:match(pattern), r.out
-    end, 30, "the check says " .. pattern)
+    end, 60, "the check says " .. pattern)
     return r
   end
 
@@ -60,6 +60,8 @@ describe("eventbus check", function()
     assert(bus:flush())
     -- Delivered, and not settled as long as nobody polls.
     assert(bus:subscribe("busy", function() end, { prefetch = 2000, retry = false, dead_letter = false }))
+    -- Consumers come with the statistics, of each queue in its own time.
+    check_until({}, "'dead.deep consumers'=0;.*'deep consumers'=0;")
   end)
 
   teardown(function()

@@ -326,7 +326,7 @@ describe("eventbus dlq replay", function()
     eventbus.assert(bus:declare(TOPOLOGY))
     fill(bus, 1, N)
     -- A slow machine starts a broker in more than the half minute that it would wait.
-    local p = command.start({ "dlq", "replay", DLQ, "--rate", "400/s", "--timeout", "120s" }, { RABBITMQ_URL = b.url })
+    local p = command.start({ "dlq", "replay", DLQ, "--rate", "150/s", "--timeout", "120s" }, { RABBITMQ_URL = b.url })
     wait_until(function() return count(bus, WORK) >= 300 end, 60, "some are replayed")
     b:halt()
     b:start()

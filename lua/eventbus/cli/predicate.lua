@@ -78,7 +78,8 @@ function predicate.new(text, option, known)
   end
   for _, name in ipairs(known and names_in(text) or {}) do
     if not is_known[name] and PURE[name] == nil then
-      exit.misuse(("%s %q: %s"):format(option or "--where", text, unknown(name)))
+      exit.misuse(("%s %q: %s"):format(option or "--where", text, unknown(name)),
+        "it may name " .. table.concat(known, ", ") .. ", and Lua's pure functions")
     end
   end
   -- Compiled code runs no hook, and would not come to an end.
