@@ -34,6 +34,8 @@ int fuzz_url (const uint8_t *p, size_t n) {
   /* It may be said elsewhere in the URL too: then it is no secret. */
   char *said = password == NULL ? NULL : strstr(text, password);
   if (said != NULL && strstr(said + 1, password) != NULL) said = NULL;
+  /* Nor is the word itself, which an error has that shows the form of a URL. */
+  if (said != NULL && strcmp(password, "password") == 0) said = NULL;
   if (eb_url_parse(text, &url, &err)) {
     check(&url);
     eb_url_display(&url, shown, sizeof shown);
