@@ -2,8 +2,9 @@
 **
 ** A declaration that the broker accepted is kept until it is deleted or unbound
 ** through this session. After a reconnect, and before a consumer returns to a
-** queue that vanished, all of it is declared again, in the order it was first
-** declared: it costs a round trip and changes nothing that is there.
+** queue that vanished, all of it is declared again, what was declared in the
+** order it first was, then what was bound: it costs a round trip and changes
+** nothing that is there.
 */
 #include "eb_session_priv.h"
 
@@ -151,23 +152,40 @@ eb_bytes records_name (const eb_session *s, eb_bytes queue) {
   return queue;
 }
 
+static record *record_of (eb_session *s, const eb_rpc *call) {
+  if (call->method == EB_QUEUE_DECLARE && call->name.n == 0) return NULL;
+  record *r = s->records;
+  while (r != NULL && !same_thing(r->call, call)) r = r->next;
+  return r;
+}
+
+/* Declarations go before all bindings: what is bound may have been another's
+** when it was, and ours only later. */
+static record *add_record (eb_session *s, const eb_rpc *call) {
+  record *r = calloc(1, sizeof *r), **at = &s->records;
+  if (r == NULL) return NULL;
+  while (*at != NULL && (is_binding(call) || !is_binding((*at)->call)))
+    at = &(*at)->next;
+  r->next = *at;
+  *at = r;
+  return r;
+}
+
+/* Of two declarations the later counts: the broker accepts another of the same
+** name only when the first is gone. */
 static void remember (eb_session *s, const eb_rpc *call) {
-  record **at = &s->records;
-  bool named = call->method != EB_QUEUE_DECLARE || call->name.n > 0;
-  for (; *at != NULL; at = &(*at)->next)
-    if (named && same_thing((*at)->call, call)) return;
-  record *r = calloc(1, sizeof *r);
-  if (r == NULL) return;
-  r->call = copy_call(call);
-  if (r->call == NULL ||
-      !copy_name(r->call->item.arena, call->answer_name,
-                 &r->call->answer_name)) {
-    if (r->call != NULL) eb_item_free(&r->call->item);
-    free(r);
+  record *r = record_of(s, call);
+  if (r != NULL && is_binding(call)) return;
+  eb_rpc *kept = copy_call(call);
+  if (kept == NULL) return;
+  if (!copy_name(kept->item.arena, call->answer_name, &kept->answer_name) ||
+      (r == NULL && (r = add_record(s, call)) == NULL)) {
+    eb_item_free(&kept->item);
     return;
   }
+  if (r->call != NULL) eb_item_free(&r->call->item);
+  r->call = kept;
   set_actual(r, call);
-  *at = r;
 }
 
 void record_answered (eb_session *s, const eb_rpc *call) {

@@ -73,6 +73,8 @@ int main (void) {
   RUN(a_queue_named_by_the_server_keeps_its_first_name_for_users);
   RUN(a_deleted_queue_that_the_server_named_is_not_restored);
   RUN(the_same_binding_with_arguments_is_recorded_once_and_others_beside_it);
+  RUN(a_binding_is_restored_after_what_it_binds_though_another_had_declared_that_first);
+  RUN(an_exchange_declared_anew_with_another_type_is_restored_with_that);
   RUN(qos_comes_before_consume_and_prefetch_is_never_zero);
   RUN(acks_coalesce_only_up_to_the_lowest_unsettled);
   RUN(rejects_are_sent_at_once);

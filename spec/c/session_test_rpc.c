@@ -410,3 +410,46 @@ TEST(the_same_binding_with_arguments_is_recorded_once_and_others_beside_it) {
   WANT(&p, PEER_NOTHING);
   CHECK(peer_end(&p));
 }
+
+TEST(a_binding_is_restored_after_what_it_binds_though_another_had_declared_that_first) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  CHECK(bound(&p, "theirs", NULL));
+  CHECK(declared(&p, "theirs"));
+  CHECK(bound(&p, "mine", NULL));
+  CHECK(declared(&p, "mine"));
+  CHECK(again(&p));
+  static const char *const names[] = {"theirs", "mine"};
+  for (int i = 0; i < 2; i++) {
+    WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+    CHECK(peer_is(((amqp_queue_declare_t *)p.method)->queue, names[i]));
+  }
+  for (int i = 0; i < 2; i++) {
+    WANT(&p, AMQP_QUEUE_BIND_METHOD);
+    CHECK(peer_is(((amqp_queue_bind_t *)p.method)->queue, names[i]));
+  }
+  WANT(&p, PEER_NOTHING);
+  CHECK(peer_end(&p));
+}
+
+/* Somebody else deleted it meanwhile, or the broker would have refused to have it otherwise. */
+TEST(an_exchange_declared_anew_with_another_type_is_restored_with_that) {
+  static const char *const types[] = {"direct", "fanout"};
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  for (int i = 0; i < 2; i++) {
+    eb_rpc *op = peer_call_op(&p, EB_EXCHANGE_DECLARE, "x");
+    op->record = true;
+    op->type = eb_bytes_of(types[i], strlen(types[i]));
+    peer_submit(&p, op, 0);
+    WANT(&p, AMQP_EXCHANGE_DECLARE_METHOD);
+    CHECK(peer_ok(&p, AMQP_EXCHANGE_DECLARE_OK_METHOD));
+  }
+  CHECK(again(&p));
+  WANT(&p, AMQP_EXCHANGE_DECLARE_METHOD);
+  CHECK(peer_is(((amqp_exchange_declare_t *)p.method)->type, "fanout"));
+  WANT(&p, PEER_NOTHING);
+  CHECK(peer_end(&p));
+}
