@@ -67,7 +67,19 @@ static void cancel (world *w) {
 
 static void queue_deleted (world *w) {
   int q = (int)below(w, 4);
+  w->promise.disturbed = true;
   if (w->broker.queues[q].name[0] != '\0') topology_remove_queue(w, q);
+}
+
+static void exchange_deleted (world *w) {
+  w->promise.disturbed = true;
+  topology_remove_exchange(w, X_DEFAULT + 1 + (int)below(w, X_MISSING - X_DEFAULT - 1));
+}
+
+static void unbound (world *w) {
+  model_binding *m = &w->broker.bindings[below(w, BINDINGS / 4)];
+  w->promise.disturbed = true;
+  m->used = false;
 }
 
 /* What no broker may send. The session ends the connection, or takes no notice. */
@@ -147,6 +159,8 @@ static void strike (world *w, fault f) {
       if (l != NULL && below(w, 2)) l->to_broker.still_until = b->blocked_until;
       break;
     case FAULT_QUEUE_DELETED: queue_deleted(w); break;
+    case FAULT_EXCHANGE_DELETED: exchange_deleted(w); break;
+    case FAULT_UNBOUND: unbound(w); break;
     case FAULT_CANCEL: cancel(w); break;
     case FAULT_GIVEN_UP:
       if (w->user.conn == NULL && !w->user.closing) user_fail(w);

@@ -26,7 +26,7 @@ void trace_write (world *w, const char *who, const char *fmt, ...) {
 
 asked *ledger_ask (world *w, eb_item_kind kind, eb_ms deadline, uint64_t *id) {
   ledger *g = &w->ledger;
-  if (g->asked_count == ASKED) return NULL;
+  if (g->asked_count >= (w->probing ? ASKED : ASKED - PROBES)) return NULL;
   asked *a = &g->asked[g->asked_count++];
   memset(a, 0, sizeof *a);
   a->kind = (uint8_t)kind;
@@ -43,9 +43,13 @@ static void check_publish (world *w, const asked *a, uint64_t id) {
   switch (a->code) {
     case EB_OK:
       if (!a->acked) violate(w, "event %llu was confirmed to the user, not by the broker", (unsigned long long)id);
+      if (a->mandatory && !a->could_arrive && !w->poisoned && !w->ledger.full)
+        violate(w, "event %llu was confirmed, but nothing is bound for it", (unsigned long long)id);
       break;
     case EB_ERR_RETURNED:
       if (!a->acked_returned) violate(w, "event %llu: 'returned', but it was not", (unsigned long long)id);
+      if (!a->could_return && !w->poisoned && !w->ledger.full)
+        violate(w, "event %llu: 'returned', but a queue is bound for it", (unsigned long long)id);
       break;
     case EB_ERR_NACKED:
       if (!a->nacked) violate(w, "event %llu: 'nacked', but it was not", (unsigned long long)id);
@@ -67,14 +71,19 @@ static bool same_or_renamed (const char *asked_name, const char *name) {
 
 /* The broker did, or refused, such a call after it was asked. */
 static bool in_log (const world *w, const asked *a, bool refused) {
+  char detail[DETAIL];
+  snprintf(detail, sizeof detail, "%s", names_arguments_text(a->arguments));
+  if (a->method == EB_EXCHANGE_DECLARE) names_nature_text(names_exchange(a->queue), a->nature, detail);
   for (int i = w->ledger.log_count - 1; i >= a->log_at; i--) {
     const logged *e = &w->ledger.log[i];
     if (e->method == a->method && e->refused == refused && same_or_renamed(a->queue, e->name) &&
-        strcmp(a->source, e->source) == 0 && strcmp(a->key, e->key) == 0)
+        strcmp(a->source, e->source) == 0 && strcmp(a->key, e->key) == 0 && strcmp(detail, e->detail) == 0)
       return true;
   }
   return false;
 }
+
+bool ledger_done (const world *w, const asked *call) { return in_log(w, call, false); }
 
 static void check_call (world *w, const asked *a, const eb_rpc *call) {
   unsigned long long id = call->item.id;
@@ -141,6 +150,33 @@ void ledger_published (world *w, conn *l, int event, uint64_t at, uint64_t size,
     violate(w, "event %d was sent after it was answered '%s'", event, eb_code_name((eb_code)a->code));
 }
 
+static unsigned by_program (const world *w, uint32_t queues) {
+  unsigned reached = 0;
+  for (int i = 0; i < PROGRAM_QUEUES; i++) {
+    int q = topology_queue(w, names_of_queue(i));
+    if (q < 0 || (queues & UINT32_C(1) << q) == 0) continue;
+    reached |= 1u << i;
+    queues &= ~(UINT32_C(1) << q);
+  }
+  return queues == 0 ? reached : reached | 1u << OTHER_QUEUE;
+}
+
+void ledger_routed (world *w, int event, uint32_t queues) {
+  asked *a = &w->ledger.asked[event - 1];
+  unsigned reached = by_program(w, queues), must, may;
+  promise_route(&w->promise, a, &must, &may);
+  a->could_arrive |= may != 0;
+  a->could_return |= must == 0;
+  if (w->poisoned || w->ledger.full) return;
+  for (int q = 0; q <= OTHER_QUEUE; q++) {
+    const char *name = q == OTHER_QUEUE ? "one the broker named" : names_of_queue(q);
+    if ((must & ~reached) & 1u << q) violate(w, "event %d does not reach a queue that is bound for it: %s", event, name);
+    if ((reached & ~may) & 1u << q) violate(w, "event %d reaches a queue that is not bound for it: %s", event, name);
+  }
+  w->tally.sure += must == may && !w->promise.disturbed;
+  w->tally.routed += must != 0;
+}
+
 void ledger_confirm_sent (world *w, const owed *o) {
   asked *a = &w->ledger.asked[o->event - 1];
   if (o->nack)
@@ -152,19 +188,15 @@ void ledger_confirm_sent (world *w, const owed *o) {
   w->tally.confirms++;
 }
 
-void ledger_log (world *w, eb_rpc_method method, bool refused, const char *name, const char *source, const char *key) {
+void ledger_log (world *w, const logged *e) {
   ledger *g = &w->ledger;
   if (g->log_count == LOGGED) {
     g->full = true;
     return;
   }
-  logged *e = &g->log[g->log_count++];
-  e->method = method;
-  e->refused = refused;
-  snprintf(e->name, sizeof e->name, "%s", name);
-  snprintf(e->source, sizeof e->source, "%s", source);
-  snprintf(e->key, sizeof e->key, "%s", key);
-  trace(w, "broker", "  %s call %d: '%s' '%s' '%s'", refused ? "refuses" : "does", (int)method, name, source, key);
+  g->log[g->log_count++] = *e;
+  trace(w, "broker", "  %s call %d: '%s' '%s' '%s' {%s}", e->refused ? "refuses" : "does", (int)e->method, e->name,
+        e->source, e->key, e->detail);
 }
 
 int ledger_hand (world *w, int c, const conn *l, unsigned channel, uint64_t tag, int consumer) {

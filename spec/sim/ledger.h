@@ -5,6 +5,7 @@
  *   finished    nothing is sent for a publish that was answered before
  *   settled     the broker gets an ack, reject or requeue only for a delivery that the user settled so, once, on the
  *               channel and connection it came on
+ *   routed      an event reaches the queues that the program knows to be bound for it, and no others (see promise.h)
  *   deliveries  each reaches the user at most once, with the body that was published
  *
  * The first violation of a run is kept; the run ends with it.
@@ -14,10 +15,16 @@
 
 #include "../../src/eb_session.h"
 #include "model.h"
+#include "promise.h"
 
-enum { ASKED = 400, HANDED = 4000, LOGGED = 3000 };
+enum {
+  ASKED = 420,             /* operations */
+  PROBES = 16,             /* of them: kept for the end */
+  HANDED = 4000,
+  LOGGED = 3000
+};
 
-typedef struct asked {     /* an operation; its id is its index + 1 */
+struct asked {             /* an operation; its id is its index + 1 */
   uint8_t kind;            /* eb_item_kind */
   bool answered;
   uint8_t code;
@@ -26,14 +33,17 @@ typedef struct asked {     /* an operation; its id is its index + 1 */
   /* publish */
   int exchange;
   char key[NAME];
+  int arguments;           /* the headers, by names.h; of a binding: its arguments */
   bool mandatory, persistent;
   uint32_t size;
   bool acked, acked_returned, nacked, refused;  /* some copy of it, by the broker */
+  bool could_arrive, could_return;  /* by what the program knew when the broker took it */
   int answered_on;         /* the conn's serial, and where its stream was then */
   uint64_t answered_at;
   /* calls, subscriptions */
   eb_rpc_method method;
   char queue[NAME], source[NAME];
+  int nature;              /* of an exchange */
   bool record, passive, exclusive;
   unsigned prefetch;
   /* subscriptions */
@@ -41,7 +51,7 @@ typedef struct asked {     /* an operation; its id is its index + 1 */
   bool cancelled;          /* the cancel was answered in time: no delivery from now on */
   bool cancelling;
   int target;              /* of a cancel */
-} asked;
+};
 
 typedef enum handed_state { HANDED_SENT, HANDED_HELD, HANDED_SETTLED, HANDED_DROPPED } handed_state;
 
@@ -62,7 +72,7 @@ typedef struct handed {    /* a delivery; it carries its index as the timestamp 
 typedef struct logged {    /* a call the broker has answered */
   eb_rpc_method method;
   bool refused;
-  char name[NAME], source[NAME], key[NAME];
+  char name[NAME], source[NAME], key[NAME], detail[DETAIL];  /* detail: arguments; what an exchange is */
 } logged;
 
 typedef struct ledger {
@@ -80,7 +90,7 @@ void violate (world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3
 void trace_write (world *w, const char *who, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 #define trace(w, who, ...) do { if ((w)->verbose) trace_write((w), (who), __VA_ARGS__); } while (0)
 
-/* NULL when the table is full. */
+/* NULL when the table is full, but for PROBES. */
 asked *ledger_ask (world *w, eb_item_kind kind, eb_ms deadline, uint64_t *id);
 void ledger_answered (world *w, const eb_item *item);
 /* After every turn of the loop. */
@@ -89,9 +99,13 @@ void ledger_check_deadlines (world *w);
 /* The broker's side. */
 void ledger_published (world *w, conn *l, int event, uint64_t at, uint64_t size, int exchange, const char *key,
                        bool mandatory, bool persistent);
+/* The broker has found the queues it goes to; a copy of each is there already or is about to be. */
+void ledger_routed (world *w, int event, uint32_t queues);
 uint8_t ledger_byte (int event, uint64_t at);  /* of an event's body */
 void ledger_confirm_sent (world *w, const owed *o);
-void ledger_log (world *w, eb_rpc_method method, bool refused, const char *name, const char *source, const char *key);
+/* Whether the broker did such a call after it was asked; its answer may have been lost. */
+bool ledger_done (const world *w, const asked *call);
+void ledger_log (world *w, const logged *e);
 int ledger_hand (world *w, int copy, const conn *l, unsigned channel, uint64_t tag, int consumer);  /* -1: full */
 void ledger_settled_on_wire (world *w, conn *l, int handed, eb_settlement how);
 

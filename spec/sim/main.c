@@ -82,6 +82,7 @@ static void print_tally (const tally *t, double seconds) {
          N(timed_out), N(returned), N(refused));
   printf("  delivered %llu, again %llu, settled %llu, lost by right %llu, connections %llu, up %llu\n", N(delivered),
          N(redelivered), N(settled), N(lost_legally), N(conns), N(ups));
+  printf("  published where a queue is known to be bound %llu, where all are known %llu\n", N(routed), N(sure));
   printf("  faults:");
   for (int f = 0; f < FAULT_COUNT; f++) printf("%s %s %llu", f ? "," : "", fault_name((fault)f), N(faults[f]));
   printf("\n");

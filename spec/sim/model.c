@@ -13,7 +13,7 @@ void model_reset (world *w) {
   for (int i = 0; i < CONNS; i++) b->conns[i].serial = 0;
   b->serials = 0;
   memset(b->exchanges, 0, sizeof b->exchanges);
-  b->exchanges[X_DEFAULT] = true;
+  b->exchanges[X_DEFAULT].there = true;
   memset(b->queues, 0, sizeof b->queues);
   memset(b->bindings, 0, sizeof b->bindings);
   b->copy_count = 0;
@@ -110,6 +110,9 @@ void model_restart (world *w) {
   }
   for (int q = 0; q < QUEUES; q++)
     if (b->queues[q].name[0] != '\0' && !b->queues[q].durable) topology_remove_queue(w, q);
+  for (int x = X_DEFAULT + 1; x < EXCHANGES; x++)
+    if (!b->exchanges[x].durable) topology_remove_exchange(w, x);
+  w->promise.disturbed = true;
   b->blocked = false;
   b->frozen_until = b->withheld_until = 0;
 }

@@ -1,5 +1,5 @@
 /* model: a broker, as RabbitMQ behaves towards one client: connections, channels, exchanges, queues, bindings, confirms,
- * returns, consumers, redelivery. Its state outlives its connections.
+ * alternates, returns, consumers, redelivery. Its state outlives its connections.
  *
  * It checks what it is sent as strictly as the protocol allows: whatever a real broker would answer with an error that
  * is nobody's fault but the session's is a violation (see ledger.h). It keeps what it took: a copy of an event leaves
@@ -10,6 +10,8 @@
 #define SIM_MODEL_H
 
 #include "../../src/eb_codec.h"
+#include "fields.h"
+#include "names.h"
 #include "wire.h"
 
 typedef struct world world;
@@ -18,14 +20,18 @@ enum {
   CONNS = 4,             /* connections, those the session has left included */
   CHANNELS = 14,
   QUEUES = 24,
-  BINDINGS = 32,
+  BINDINGS = 96,
   COPIES = 4096,
   WINDOW = 128,          /* confirms owed on one channel */
   UNACKED = 48,          /* deliveries out on one channel */
   NAME = 24
 };
 
-enum { X_DEFAULT, X_DIRECT, X_PASSING, X_MISSING, EXCHANGES };
+typedef struct model_exchange {
+  bool there, durable;
+  char type[NAME];
+  fields arguments;
+} model_exchange;
 
 typedef struct model_queue {
   char name[NAME];       /* "": free */
@@ -40,6 +46,7 @@ typedef struct model_binding {
   int source;
   int target;            /* queue or exchange */
   char key[NAME];
+  fields arguments;
 } model_binding;
 
 typedef enum copy_state { COPY_READY, COPY_OUT, COPY_GONE } copy_state;
@@ -87,6 +94,7 @@ typedef struct model_channel {
   char key[NAME];
   bool mandatory;
   int event;
+  fields headers;
   uint64_t size, received;
 } model_channel;
 
@@ -108,7 +116,7 @@ typedef struct conn {
 typedef struct model {
   conn conns[CONNS];
   int serials;
-  bool exchanges[EXCHANGES];
+  model_exchange exchanges[EXCHANGES];
   model_queue queues[QUEUES];
   model_binding bindings[BINDINGS];
   copy copies[COPIES];
@@ -158,20 +166,25 @@ bool channel_deliver (world *w, conn *l, unsigned number);
 void channel_cancel_consumer (world *w, conn *l, unsigned number);
 
 /* model_topology.c: exchanges, queues, bindings, routing, copies. */
-int topology_exchange (const char *name);           /* -1: no such name */
-const char *topology_exchange_name (int x);
 int topology_queue (const world *w, const char *name);
 int topology_add_queue (world *w, const char *name, bool durable, int exclusive);
 unsigned topology_count (const world *w, int q);
 void topology_remove_queue (world *w, int q);
-void topology_bind (world *w, bool to_exchange, int source, int target, const char *key, bool bind);
-bool topology_bound (const world *w, bool to_exchange, int source, int target, const char *key);
-uint32_t topology_route (const world *w, int x, const char *key);  /* a bit for each queue */
+void topology_forget (world *w);                     /* all of it: the broker is another, and empty */
+void topology_add_exchange (world *w, int x, const char *type, bool durable, const fields *arguments);
+void topology_remove_exchange (world *w, int x);
+/* There is one such binding, or none, from now on. */
+void topology_bind (world *w, const model_binding *what);
+void topology_unbind (world *w, const model_binding *what);
+void topology_exchange_text (const world *w, int x, char to[DETAIL]);
 void topology_put (world *w, uint32_t queues, int event);
 void topology_put_back (world *w, int c);
 int topology_take (world *w, int q);                /* the oldest copy, now out; -1 for none */
 void topology_purge (world *w, int q);
-/* A channel method that is about topology; false: it is not. */
+/* model_route.c: a bit for each queue. */
+uint32_t topology_route (const world *w, int x, const char *key, const fields *headers);
+
+/* model_asked.c: a channel method that is about topology; false: it is not. */
 bool topology_asked (world *w, conn *l, unsigned number, amqp_method_t *m);
 
 #endif

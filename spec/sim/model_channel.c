@@ -55,7 +55,7 @@ static void begin_publish (world *w, conn *l, model_channel *ch, const amqp_basi
   exchange[m->exchange.len] = '\0';
   memcpy(ch->key, m->routing_key.bytes, m->routing_key.len);
   ch->key[m->routing_key.len] = '\0';
-  ch->exchange = topology_exchange(exchange);
+  ch->exchange = names_exchange(exchange);
   ch->mandatory = m->mandatory != 0;
   ch->part = PART_HEADER;
   ch->part_at = l->to_broker.taken;
@@ -69,7 +69,7 @@ static void send_return (world *w, conn *l, unsigned number) {
   memset(&m, 0, sizeof m);
   m.reply_code = 312;
   m.reply_text = frame_text("NO_ROUTE");
-  m.exchange = frame_text(topology_exchange_name(ch->exchange));
+  m.exchange = frame_text(names_of_exchange(ch->exchange));
   m.routing_key = frame_text(ch->key);
   frame_method(w, l, number, AMQP_BASIC_RETURN_METHOD, &m);
   frame_content(w, l, number, ch->event, 0);
@@ -85,13 +85,14 @@ static void end_publish (world *w, conn *l, unsigned number) {
   if (ch->event <= ch->last_event)
     model_accuse(w, l, "event %d is published after event %d on one channel", ch->event, ch->last_event);
   ch->last_event = ch->event;
-  if (!w->broker.exchanges[ch->exchange]) {
+  if (!w->broker.exchanges[ch->exchange].there) {
     a->refused = true;
     w->tally.refused++;
     channel_error(w, l, number, 404, "NOT_FOUND - no exchange");
     return;
   }
-  uint32_t queues = topology_route(w, ch->exchange, ch->key);
+  uint32_t queues = topology_route(w, ch->exchange, ch->key, &ch->headers);
+  ledger_routed(w, ch->event, queues);
   owed o = {(uint16_t)ch->event, draw_chance(&w->draw, w->plan.nacks), false, ++ch->published};
   if (queues == 0 && ch->mandatory) {
     o.nack = false;
@@ -124,7 +125,11 @@ static void begin_content (world *w, conn *l, model_channel *ch, const uint8_t *
     return;
   }
   const amqp_basic_properties_t *props = decoded;
-  char id[16] = "";
+  char id[16] = "", headers[FIELDS_TEXT];
+  bool has_headers = (props->_flags & AMQP_BASIC_HEADERS_FLAG) != 0;
+  ch->headers.count = 0;
+  if (has_headers && !fields_from(&ch->headers, &props->headers))
+    model_accuse(w, l, "an event with headers that nobody gave it");
   if (props->message_id.len < sizeof id) memcpy(id, props->message_id.bytes, props->message_id.len);
   ch->event = id[0] == 'm' ? atoi(id + 1) : 0;
   ch->size = body_size(p);
@@ -137,6 +142,9 @@ static void begin_content (world *w, conn *l, model_channel *ch, const uint8_t *
   }
   if (props->delivery_mode != (w->ledger.asked[ch->event - 1].persistent ? 2 : 1))
     violate(w, "event %d has another delivery mode", ch->event);
+  fields_text(&ch->headers, headers);
+  if (strcmp(headers, names_headers_text(w->ledger.asked[ch->event - 1].arguments)) != 0)
+    violate(w, "event %d has other headers than it was given: %s", ch->event, headers);
   ch->part = PART_BODY;
 }
 
@@ -255,18 +263,27 @@ bool channel_deliver (world *w, conn *l, unsigned number) {
   return true;
 }
 
+static void log_get (world *w, const char *queue, bool refused) {
+  logged e;
+  memset(&e, 0, sizeof e);
+  e.method = EB_GET;
+  e.refused = refused;
+  snprintf(e.name, sizeof e.name, "%s", queue);
+  ledger_log(w, &e);
+}
+
 static void get (world *w, conn *l, unsigned number, const amqp_basic_get_t *m) {
   char name[NAME] = "";
   if (m->queue.len < NAME) memcpy(name, m->queue.bytes, m->queue.len);
   int q = topology_queue(w, name);
   if (q < 0) {
-    ledger_log(w, EB_GET, true, name, "", "");
+    log_get(w, name, true);
     channel_error(w, l, number, 404, "NOT_FOUND - no queue");
     return;
   }
   uint64_t tag;
   int h = give(w, l, number, q, 0, &tag);
-  ledger_log(w, EB_GET, false, name, "", "");
+  log_get(w, name, false);
   if (h < 0) {
     frame_empty(w, l, number, AMQP_BASIC_GET_EMPTY_METHOD);
     return;

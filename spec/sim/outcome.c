@@ -4,7 +4,7 @@
  *   settled    what the user settled is settled at the broker
  *   consuming  every subscription that was accepted consumes; none that failed or was cancelled does
  *   arrived    a queue that is consumed is empty: every event in it was handled
- *   restored   what was declared and bound is there
+ *   restored   what was declared and bound is there, as it was declared; what was deleted and unbound is not
  */
 #include "world.h"
 
@@ -57,25 +57,6 @@ static const char *channels (const world *w) {
   return NULL;
 }
 
-static const char *topology (const world *w) {
-  const user *u = &w->user;
-  for (int i = 0; i < MUST_QUEUES; i++) {
-    bool there = topology_queue(w, program_queue(i)) >= 0;
-    if (u->must_queue[i] && !there) return "a queue was not declared again";
-    if (u->must_not_queue[i] && there) return "a queue that the user deleted is back";
-  }
-  for (int x = 0; x < EXCHANGES; x++)
-    if (u->must_exchange[x] && !w->broker.exchanges[x]) return "an exchange was not declared again";
-  for (size_t i = 0; i < u->must_binding_count; i++) {
-    const must_binding *m = &u->must_bindings[i];
-    int q = topology_queue(w, program_queue(m->queue));
-    if (u->must_queue[m->queue] && u->must_exchange[m->exchange] && q >= 0 &&
-        !topology_bound(w, false, m->exchange, q, m->key))
-      return "a binding was not made again";
-  }
-  return NULL;
-}
-
 bool outcome_reached (world *w, const char **why) {
   const user *u = &w->user;
   *why = NULL;
@@ -91,6 +72,6 @@ bool outcome_reached (world *w, const char **why) {
 }
 
 void outcome_check (world *w) {
-  const char *why = w->ledger.full ? NULL : topology(w);
+  const char *why = w->ledger.full ? NULL : promise_broken(w);
   if (why != NULL) violate(w, "%s", why);
 }

@@ -7,7 +7,7 @@ const char *fault_name (fault f) {
   static const char *const names[FAULT_COUNT] = {
       "reset",           "hang-up", "half-open", "stream still",   "broker frozen", "broker restart",
       "connection.close", "channel.close", "login refused", "confirms withheld", "confirms repeated", "blocked",
-      "queue deleted",   "basic.cancel", "loop late", "given up",  "protocol broken"};
+      "queue deleted",   "exchange deleted", "unbound", "basic.cancel", "loop late", "given up",  "protocol broken"};
   return names[f];
 }
 

@@ -21,6 +21,8 @@ typedef enum fault {
   FAULT_REPEAT_CONFIRM,   /* confirms that were given before */
   FAULT_BLOCKED,
   FAULT_QUEUE_DELETED,    /* by somebody else */
+  FAULT_EXCHANGE_DELETED,
+  FAULT_UNBOUND,          /* a binding, likewise */
   FAULT_CANCEL,           /* consumers, by the broker */
   FAULT_LATE,             /* the loop wakes up late */
   FAULT_GIVEN_UP,         /* eb_session_fail, and a new attach later */

@@ -9,13 +9,9 @@
 #include "../../src/eb_session.h"
 #include "draw.h"
 #include "model.h"
+#include "promise.h"
 
-enum { HELD = 256, MUST_QUEUES = 3, MUST_BINDINGS = 16 };
-
-typedef struct must_binding {
-  int exchange, queue;   /* queue: index of the program's names */
-  char key[NAME];
-} must_binding;
+enum { HELD = 256 };
 
 typedef struct user {
   eb_session *session;
@@ -34,12 +30,6 @@ typedef struct user {
   bool settled_one;      /* and this was it: to settle it again */
   eb_delivery settled;
   char given[NAME];      /* the name of a queue that the broker named */
-  /* What the program asked for and got, and must find again after any reconnect. */
-  bool must_queue[MUST_QUEUES], must_not_queue[MUST_QUEUES], must_exchange[EXCHANGES];
-  uint64_t declared_queue[MUST_QUEUES], deleted_queue[MUST_QUEUES], deleted_exchange[EXCHANGES];  /* by the last such operation */
-  uint64_t unbound;
-  must_binding must_bindings[MUST_BINDINGS];
-  size_t must_binding_count;
 } user;
 
 bool user_init (world *w);
@@ -56,15 +46,23 @@ void user_take (world *w);
 eb_ms user_due (const world *w);
 
 /* program.c: what the program does. */
-void program_prepare (world *w);        /* declares and binds, as programs do when they begin */
 void program_act (world *w);            /* one of what the plan's program does */
 void program_settle_all (world *w);
-void program_settle_one (world *w);
 void program_answered (world *w, eb_item *item);  /* owns it */
 void program_delivered (world *w, eb_delivery *d);
 void program_drop_held (world *w);      /* half of them, as a lost connection does */
-/* A connection that the session has left did such a thing: nothing is sure any more. */
-void program_expects_nothing (world *w);
-const char *program_queue (int i);      /* names; i below MUST_QUEUES */
+void program_probe (world *w);          /* publishes what shows where events go */
+void program_settle_one (world *w);
+
+/* program_topology.c: what it declares and binds. */
+void program_prepare (world *w);        /* as programs do when they begin */
+void program_call (world *w);           /* one of its calls */
+void program_get (world *w);
+void program_called (world *w, const eb_rpc *op);
+const char *program_some_queue (world *w);
+/* An operation, entered in the ledger. NULL: enough was asked. */
+asked *program_begin (world *w, eb_item_kind kind, size_t size, eb_item **item);
+eb_bytes program_keep (eb_item *item, const char *text);
+void program_submit (world *w, eb_item *item);
 
 #endif

@@ -6,11 +6,13 @@
 #include "ledger.h"
 #include "model.h"
 #include "plan.h"
+#include "promise.h"
 #include "user.h"
 
 typedef struct tally {   /* of many runs: shows what they were made of */
   uint64_t seeds, steps, asked, confirms, confirmed, delivered, settled, conns, ups, returned, refused, timed_out;
   uint64_t redelivered, lost_legally;
+  uint64_t sure, routed;  /* events whose queues were all known, and some of them */
   uint64_t faults[FAULT_COUNT];
 } tally;
 
@@ -19,12 +21,14 @@ struct world {
   bool verbose;
   bool violated;
   bool poisoned;         /* the broker broke the protocol once */
+  bool probing;          /* the end: everything was restored */
   char violation[400];
   unsigned step;
   eb_ms now;
   draw draw;
   plan plan;
   ledger ledger;
+  promise promise;
   model broker;
   user user;
   tally tally;
