@@ -111,10 +111,8 @@ static void bound (world *w, const asked *a, change *how, uint64_t id) {
   promised_binding like = binding_of(a);
   promised_binding *b = find_or_add(w, &like);
   if (b == NULL) return;
-  if (!b->to_exchange && b->target == OTHER_QUEUE)
-    b->is.state = UNSURE;
-  else
-    how(&b->is, id);
+  how(&b->is, id);
+  if (!b->to_exchange && b->target == OTHER_QUEUE) b->is.state = UNSURE;
 }
 
 /* Calls. */
