@@ -91,7 +91,10 @@ static int some_arguments (world *w, int x) {
 }
 
 static wish some_binding (world *w, int x, const char *to) {
-  return (wish){.name = to, .source = names_of_exchange(x), .key = some_key(w, x), .arguments = some_arguments(w, x)};
+  wish what = {.name = to, .source = names_of_exchange(x)};
+  what.key = some_key(w, x);
+  what.arguments = some_arguments(w, x);
+  return what;
 }
 
 static void bind_queue (world *w, const char *queue) {
