@@ -62,7 +62,7 @@ void fields_text (const fields *f, char to[FIELDS_TEXT]) {
   for (unsigned i = 0; i < f->count && at < FIELDS_TEXT; i++) {
     const field *e = &f->items[i];
     int n = e->kind == FIELD_NUMBER ? snprintf(to + at, FIELDS_TEXT - at, "%s=%lld", e->name, (long long)e->number)
-            : e->kind == FIELD_STRING ? snprintf(to + at, FIELDS_TEXT - at, "%s=%s", e->name, e->text)
+            : e->kind == FIELD_STRING ? snprintf(to + at, FIELDS_TEXT - at, "%s='%s'", e->name, e->text)
                                       : snprintf(to + at, FIELDS_TEXT - at, "%s", e->name);
     at += (size_t)n;
     if (i + 1 < f->count && at + 1 < FIELDS_TEXT) to[at++] = ' ', to[at] = '\0';

@@ -24,7 +24,7 @@ bool fields_from (fields *to, const amqp_table_t *from);
 const field *fields_find (const fields *f, const char *name);
 bool field_equal (const field *a, const field *b);  /* kind and value */
 bool fields_equal (const fields *a, const fields *b);
-/* "color=red size=2"; a name alone for a field without a value. */
+/* "color='red' size=2"; a name alone for a field without a value. */
 void fields_text (const fields *f, char to[FIELDS_TEXT]);
 
 #endif

@@ -61,7 +61,7 @@ const eb_table *names_nature_arguments (int nature) {
 
 void names_nature_text (int x, int nature, char to[DETAIL]) {
   snprintf(to, DETAIL, "%s%s%s", names_type(nature), names_exchange_durable(x) ? " durable" : "",
-           nature & WITH_ALTERNATE ? " alternate-exchange=fanout" : "");
+           nature & WITH_ALTERNATE ? " alternate-exchange='fanout'" : "");
 }
 
 /* Keys, after AMQP 0-9-1 section 3.1.3.3: words between dots, * is one word, # any number of them. */
@@ -102,15 +102,15 @@ static const struct {
   eb_table table;
   const char *text;
 } arguments[ARGUMENTS] = {{{0, NULL}, ""},
-                          {TABLE(all), "color=red size=2 x-match=all"},
-                          {TABLE(any), "color=red size=2 x-match=any"},
-                          {TABLE(blue), "color=blue"},
-                          {TABLE(sized), "size x-match=any"}},
+                          {TABLE(all), "color='red' size=2 x-match='all'"},
+                          {TABLE(any), "color='red' size=2 x-match='any'"},
+                          {TABLE(blue), "color='blue'"},
+                          {TABLE(sized), "size x-match='any'"}},
   headers[HEADERS] = {{{0, NULL}, ""},
-                      {TABLE(is_red), "color=red"},
-                      {TABLE(is_red_2), "color=red size=2"},
-                      {TABLE(is_blue_3), "color=blue size=3"},
-                      {TABLE(is_text_2), "size=2"}};
+                      {TABLE(is_red), "color='red'"},
+                      {TABLE(is_red_2), "color='red' size=2"},
+                      {TABLE(is_blue_3), "color='blue' size=3"},
+                      {TABLE(is_text_2), "size='2'"}};
 
 const eb_table *names_arguments (int i) { return i == 0 ? NULL : &arguments[i].table; }
 

@@ -38,7 +38,7 @@ bool names_exchange_durable (int x);
 const char *names_type (int nature);
 int names_alternate (int nature);       /* an exchange, or -1 */
 const eb_table *names_nature_arguments (int nature);
-/* "topic durable alternate-exchange=fanout": what fields_text gives for it. */
+/* "topic durable alternate-exchange='fanout'": what fields_text gives for it. */
 void names_nature_text (int x, int nature, char to[DETAIL]);
 
 const char *names_key (int i);          /* below BINDING_KEYS */
