@@ -283,11 +283,16 @@ fuzz-all:
 	@$(MAKE) --no-print-directory FLAVOUR=fuzz LUA=$(LUA) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
 	@tools/fuzz $(SECONDS) $(FUZZ_TARGETS)
 
-## chaos      real brokers, one and a cluster of three, and all that can break: MINUTES=30 SEED=7 NODES=1|3 (docs/testing.md)
-.PHONY: chaos soak
+## chaos      real brokers, one and a cluster of three, and all that can break: MINUTES=30 SEED=7 NODES=1|3 FAULT= (docs/testing.md)
+.PHONY: chaos soak chaos-mutants
 chaos: deps-chaos
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
-	@tools/env $(LUA) -- @lua spec/chaos/main.lua '$(SEED)' '$(MINUTES)' '$(NODES)'
+	@tools/env $(LUA) -- @lua spec/chaos/main.lua '$(SEED)' '$(MINUTES)' '$(NODES)' '' '$(FAULT)'
+
+## chaos-mutants each mistake of spec/chaos/mutants.lua, put into a copy, is reported by a round on a real broker: half a minute
+chaos-mutants: deps-chaos
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/env $(LUA) -- @lua tools/chaos-mutants $(BUILD)/chaos-mutants
 
 ## soak       a steady rate and a fault every 20 s: memory, descriptors and threads stay flat; MINUTES=10 SEED=7
 soak: deps-chaos

@@ -1,6 +1,7 @@
 --- What `make chaos` judges by: its accounts find what is lost or out of order, and its proxy knows AMQP's frames.
---- The rounds themselves are `make chaos` and `make soak`.
+--- The rounds themselves are `make chaos` and `make soak`; that a round fails when it must, `make chaos-mutants`.
 
+local faults = require "spec.chaos.faults"
 local flows = require "spec.chaos.flows"
 local frames = require "spec.chaos.frames"
 local journal = require "spec.chaos.journal"
@@ -111,6 +112,19 @@ describe("the accounts of make chaos", function()
     journal.open(path):add("A", "ordered-2")
     reader:read(visit)
     assert.are.same({ "Aordered-1", "Aordered-2" }, seen)
+  end)
+end)
+
+describe("the faults of make chaos", function()
+  it("are all there are, or those whose names begin as was asked for, of one node or a cluster", function()
+    local function names(nodes, name)
+      local list = {}
+      for i, fault in ipairs(faults.of(nodes, name)) do list[i] = fault.name end
+      return list
+    end
+    assert.is_true(#names(1) > 20)
+    assert.are.same({}, names(1, "network split"))
+    assert.are.same({ "network split, cut", "network split, deaf", "network split, silent" }, names(3, "network split"))
   end)
 end)
 

@@ -222,6 +222,12 @@ function Cluster:delete_queue(name)
   self.nodes[self:running()]:delete_queue("/", name)
 end
 
+--- Whether no queue but `other` holds anything: what was not handled by now never will be.
+function Cluster:empty(other)
+  return self:eval(([=[[] =:= [N || Q <- rabbit_amqqueue:list(), {resource, _, queue, N} <- [amqqueue:get_name(Q)],
+    N =/= <<"%s">>, [{messages, M}] <- [rabbit_amqqueue:info(Q, [messages])], M =/= 0]]=]):format(other)) == "true"
+end
+
 --- A new certificate for all nodes, of our authority or of another one. Their caches are emptied.
 function Cluster:certify(authority)
   local tls = quote(self.nodes[1].dir .. "/tls")

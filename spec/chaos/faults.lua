@@ -226,11 +226,12 @@ end, SHOWN)
 -- The order of the draws; pairs has none of its own, and a seed must mean the same each time.
 table.sort(faults, function(a, b) return a.name < b.name end)
 
---- The faults that a cluster of so many nodes has.
-function faults.of(nodes)
+--- The faults that a cluster of so many nodes has; those whose names begin with `name`, if there is one.
+function faults.of(nodes, name)
   local list = {}
   for _, fault in ipairs(faults) do
-    if not fault.nodes or fault.nodes == nodes then list[#list + 1] = fault end
+    local meant = not name or fault.name:sub(1, #name) == name
+    if meant and (not fault.nodes or fault.nodes == nodes) then list[#list + 1] = fault end
   end
   return list
 end

@@ -1,13 +1,14 @@
 --- main: `make chaos`. Clients of the library against real brokers, while everything breaks.
 ---
----     lua spec/chaos/main.lua [SEED] [MINUTES] [NODES] [RATE]
+---     lua spec/chaos/main.lua [SEED] [MINUTES] [NODES] [RATE] [FAULT]
 ---
 --- Without MINUTES (or with 0) every fault strikes once on one node, then those of a cluster on three. NODES: 1 or 3,
---- for one of the two only. The seed draws the faults, not the time they meet: the same seed is the same schedule,
+--- for one of the two only. FAULT: only the faults whose names begin so. The seed draws the faults, not the time they meet: the same seed is the same schedule,
 --- not the same run.
 
 package.path = "./?.lua;./examples/?.lua;" .. package.path
 
+local faults = require "spec.chaos.faults"
 local number = require "spec.chaos.number"
 local report = require "spec.chaos.report"
 local round = require "spec.chaos.round"
@@ -16,14 +17,20 @@ local seed = number("SEED", arg[1], os.time() % 1000000)
 local minutes = number("MINUTES", arg[2], 0)
 local only = number("NODES", arg[3], 0)
 local rate = number("RATE", arg[4], 1)
+local fault = arg[5] ~= "" and arg[5] or nil
 if only ~= 0 and only ~= 1 and only ~= 3 then error("NODES: expected 1 or 3", 0) end
 
 local folder = "build/chaos"
 local rounds = only ~= 0 and { only } or { 1, 3 }
+for _, nodes in ipairs(rounds) do
+  if not faults.of(nodes, fault)[1] then
+    error(("FAULT: %d node%s no fault that begins with %q"):format(nodes, nodes > 1 and "s have" or " has", fault), 0)
+  end
+end
 local results = {}
 for _, nodes in ipairs(rounds) do
-  results[#results + 1] = round.run { nodes = nodes, seed = seed, rate = rate, folder = ("%s/%d"):format(folder, nodes),
-    seconds = minutes > 0 and minutes * 60 / #rounds or nil }
+  results[#results + 1] = round.run { nodes = nodes, seed = seed, rate = rate, fault = fault,
+    folder = ("%s/%d"):format(folder, nodes), seconds = minutes > 0 and minutes * 60 / #rounds or nil }
 end
 local good = report.print(results, folder)
 os.exit(good and 0 or 1, true)

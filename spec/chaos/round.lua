@@ -72,8 +72,8 @@ end
 -- Every fault once, in a drawn order: on one node two at a time, on three those that one node has not shown.
 local function each_once(self)
   local list = {}
-  for _, fault in ipairs(faults.of(self.nodes)) do
-    if self.nodes == 1 or not fault.shown then list[#list + 1] = fault end
+  for _, fault in ipairs(faults.of(self.nodes, self.fault)) do
+    if self.nodes == 1 or self.fault or not fault.shown then list[#list + 1] = fault end
   end
   list = self.draw:shuffled(list)
   while list[1] do
@@ -83,10 +83,10 @@ end
 
 -- Faults by weight until the time is over, a third of them two at a time.
 local function until_over(self, seconds)
-  local list = faults.of(self.nodes)
+  local list = faults.of(self.nodes, self.fault)
   while wait.now() - self.began < seconds do
     local first, second = self.draw:weighted(list), nil
-    if self.draw:number() < 1 / 3 then
+    if self.draw:number() < 1 / 3 and not self.fault then
       repeat second = self.draw:weighted(list) until second.where ~= first.where
     end
     blow(self, first, second)
@@ -117,11 +117,13 @@ local function soak(self, seconds, gauges)
   end
 end
 
---- `o`: nodes (1 or 3), seed, folder, rate, seconds (nil: every fault once), gauges (soak, see gauges.lua). Raises
+--- `o`: nodes (1 or 3), seed, folder, rate, fault (only those whose names begin so), seconds (nil: every
+--- fault once), gauges (soak, see gauges.lua). Raises
 --- nothing. Returns { nodes, seed, kinds = { [name] = { count, longest } }, total (of the ledger), wrong (texts),
 --- seconds, ended = whether it came to its end, replaced and restarted (replicas and nodes, as by an operator) }.
 function round.run(o)
-  local self = setmetatable({ nodes = o.nodes, draw = draw.new(o.seed), kinds = {}, began = wait.now() }, Round)
+  local self = setmetatable({ nodes = o.nodes, fault = o.fault, draw = draw.new(o.seed), kinds = {}, began = wait.now() },
+    Round)
   local result = { nodes = o.nodes, seed = o.seed, kinds = self.kinds, wrong = {} }
   os.execute(("rm -rf '%s' && mkdir -p '%s'"):format(o.folder, o.folder))
   self.schedule = assert(io.open(o.folder .. "/schedule", "wb"))

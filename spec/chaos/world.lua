@@ -20,6 +20,11 @@ local WRAPPER = { "/usr/lib/x86_64-linux-gnu/libnss_wrapper.so", "/usr/lib/aarch
 local NAME = "broker.chaos"
 local ADDRESSES = { "127.0.0.2", "127.0.0.3" }
 
+local DEAD = "chaos.dead." .. flows.failing.name
+
+-- A quorum queue tells its length anew every 5 s.
+local SETTLED = 8
+
 local function resolver()
   for _, path in ipairs(WRAPPER) do
     local file = io.open(path, "rb")
@@ -190,9 +195,8 @@ end
 local function take_letters(self)
   local eventbus = require "eventbus"
   local bus = eventbus.assert(eventbus.connect { url = self.cluster.nodes[1].url, wait = 30, log = false })
-  local queue = "chaos.dead." .. flows.failing.name
   while true do
-    local message, err = bus:get(queue)
+    local message, err = bus:get(DEAD)
     if not message then
       if err then error(err, 0) end
       break
@@ -229,7 +233,8 @@ function World:finish(seconds)
     self.ledger:read()
     local open = self.ledger:open()
     if open < fewest then fewest, since = open, wait.now() end
-    if open == 0 or wait.now() - since > seconds then break end
+    local still = wait.now() - since
+    if open == 0 or still > seconds or still > SETTLED and self.cluster:empty(DEAD) then break end
     wait.sleep(0.2)
   end
   for _, each in ipairs(self.consumers) do each.process:signal "TERM" end
