@@ -3,8 +3,8 @@
 ---     lua spec/chaos/main.lua [SEED] [MINUTES] [NODES] [RATE] [FAULT]
 ---
 --- Without MINUTES (or with 0) every fault strikes once on one node, then those of a cluster on three. NODES: 1 or 3,
---- for one of the two only. FAULT: only the faults whose names begin so. The seed draws the faults, not the time they meet: the same seed is the same schedule,
---- not the same run.
+--- for one of the two only. FAULT: only the faults whose names begin so. The seed draws the faults, not the time they
+--- meet: the same seed is the same schedule, not the same run.
 
 package.path = "./?.lua;./examples/?.lua;" .. package.path
 

@@ -9,6 +9,14 @@ local function names_of(kinds)
   return list
 end
 
+-- What was done as an operator would.
+local ACTS = {
+  { "replaced", "replicas of queues did not catch up by themselves and were replaced" },
+  { "restarted", "nodes did not find back into the cluster by themselves and were restarted" },
+  { "moved", "delay queues gave nothing back until they were given another leader" },
+  { "closed", "connections were closed whose consumers the broker had not told that their queue was gone" },
+}
+
 local function one(result)
   print(("\n%d %s, seed %d, %.0f s"):format(result.nodes, result.nodes > 1 and "nodes" or "node", result.seed,
     result.seconds))
@@ -26,11 +34,8 @@ local function one(result)
     print(("  %d handled again, %d published again after an error, %d gone with a deleted queue"):format(t.repeated,
       t.again, t.gone))
   end
-  if result.replaced > 0 then
-    print(("  %d replicas of queues did not catch up by themselves and were replaced"):format(result.replaced))
-  end
-  if result.restarted > 0 then
-    print(("  %d nodes did not find back into the cluster by themselves and were restarted"):format(result.restarted))
+  for _, act in ipairs(ACTS) do
+    if result[act[1]] > 0 then print(("  %d %s"):format(result[act[1]], act[2])) end
   end
   for _, text in ipairs(result.wrong) do print("  WRONG: " .. text) end
 end

@@ -117,10 +117,10 @@ local function soak(self, seconds, gauges)
   end
 end
 
---- `o`: nodes (1 or 3), seed, folder, rate, fault (only those whose names begin so), seconds (nil: every
---- fault once), gauges (soak, see gauges.lua). Raises
---- nothing. Returns { nodes, seed, kinds = { [name] = { count, longest } }, total (of the ledger), wrong (texts),
---- seconds, ended = whether it came to its end, replaced and restarted (replicas and nodes, as by an operator) }.
+--- `o`: nodes (1 or 3), seed, folder, rate, fault (only those whose names begin so), seconds (nil: every fault once),
+--- gauges (soak, see gauges.lua). Raises nothing. Returns { nodes, seed, kinds = { [name] = { count, longest } }, total
+--- (of the ledger), wrong (texts), seconds, ended = whether it came to its end, replaced, restarted, closed and moved
+--- (replicas, nodes, connections and leaders, as by an operator) }.
 function round.run(o)
   local self = setmetatable({ nodes = o.nodes, fault = o.fault, draw = draw.new(o.seed), kinds = {}, began = wait.now() },
     Round)
@@ -159,7 +159,8 @@ function round.run(o)
   for _, text in ipairs(result.wrong) do self.schedule:write("WRONG: ", text, "\n") end
   self.schedule:close()
   local cluster = self.world.cluster or {}
-  result.replaced, result.restarted, result.ended = cluster.replaced or 0, cluster.restarted or 0, ok
+  for _, act in ipairs { "replaced", "restarted", "closed", "moved" } do result[act] = cluster[act] or 0 end
+  result.ended = ok
   result.seconds = wait.now() - self.began
   -- Journals of a good round are of no use, and large.
   if #result.wrong == 0 then os.execute(("rm -f '%s'/*.published '%s'/*.consumed"):format(o.folder, o.folder)) end

@@ -1,0 +1,57 @@
+--- delays: whether the delay queues of a cluster give back what has waited its time.
+---
+--- What has expired in a quorum queue is handed on by a process beside its leader. RabbitMQ 3.10 may lose that process
+--- in a split of the network (rabbitmq-server 7677): the events stay, safe and forgotten, until the queue has another
+--- leader. An operator moves it, and so do we; nothing of it concerns a client, and it is counted.
+
+local wait = require "spec.support.wait"
+
+local delays = {}
+
+-- Lines of "queue count": what has expired and is still there.
+local EXPIRED = [=[
+  [begin
+    {resource, _, queue, N} = amqqueue:get_name(Q),
+    [io_lib:format("~s ~0p~n", [N, M]) || {messages_dlx, M} <- rabbit_amqqueue:info(Q, [messages_dlx])]
+  end || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue]]=]
+
+-- To the member after the leader.
+local MOVE = [=[
+  begin
+    {ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
+    {ok, Members, Leader} = ra:members(amqqueue:get_pid(Q)),
+    [Next | _] = Members -- [Leader],
+    ra:transfer_leadership(Leader, Next)
+  end]=]
+
+-- The queues of which nothing that has expired goes away for so long: `counts` by name.
+local function standing(node, seconds)
+  local deadline, counts, first = wait.now() + seconds, {}, true
+  while true do
+    local left = false
+    for queue, text in node:query(EXPIRED):gmatch "(%S+) (%S+)\n" do
+      local count = tonumber(text)
+      if first then counts[queue] = count and count > 0 and count or nil end
+      if counts[queue] and count and count < counts[queue] then counts[queue] = nil end
+      if counts[queue] and count then counts[queue] = count end
+    end
+    first = false
+    for _ in pairs(counts) do left = true end
+    if not left or wait.now() > deadline then return counts end
+    wait.sleep(0.2)
+  end
+end
+
+--- Waits until all give back. Returns of how many the leader had to be moved.
+function delays.give_back(node)
+  local moved = 0
+  for queue in pairs(standing(node, 15)) do
+    node:eval(MOVE:format(queue))
+    moved = moved + 1
+  end
+  local left = moved > 0 and next(standing(node, 60))
+  if left then error(left .. " does not give back what has waited, also not with another leader", 0) end
+  return moved
+end
+
+return delays
