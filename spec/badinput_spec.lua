@@ -52,9 +52,17 @@ describe("eventbus.connect", function()
     refused("refused", { url = wrong, wait = true })
   end)
 
+  it("tells of the '/' at the end of a URL, which names a vhost that nobody has", function()
+    for _, ending in ipairs { "/", "/?heartbeat=3" } do
+      local err = refused("not_found", { url = ("amqp://guest:guest@127.0.0.1:%d%s"):format(shared.port, ending) })
+      assert.is_truthy(err.message:find("for the default vhost leave the '/' out, also before '?'", 1, true), err.message)
+    end
+  end)
+
   it("answers an unknown vhost, and one without permission", function()
     local err = refused("not_found", { url = shared:url_of("no-such-vhost") })
     assert.is_truthy(err.message:find("no-such-vhost", 1, true))
+    assert.is_nil(err.message:find("'/'", 1, true))
     shared:user("stranger", "pw", false)
     err = refused("refused", { url = shared:url_of(vhost, "stranger", "pw") })
     assert.is_nil(tostring(err):find("pw@", 1, true))

@@ -154,15 +154,27 @@ static eb_code close_code (const eb_session *s,
   return eb_code_of_reply(m->reply_code);
 }
 
+/* What to do where the broker's words do not tell; NULL when they do. */
+static const char *advice (const eb_session *s, eb_code code) {
+  if (s->phase == EB_PHASE_TUNING && code == EB_ERR_REFUSED &&
+      s->config.auth == EB_AUTH_EXTERNAL)
+    return " EXTERNAL takes the user from the client certificate: give "
+           "certfile and keyfile, and the broker a user of the certificate's "
+           "name";
+  if (s->phase == EB_PHASE_OPENING && code == EB_ERR_NOT_FOUND &&
+      s->config.vhost[0] == '\0')
+    return " (a URL that ends in '/' names the vhost '': for the default vhost "
+           "leave the '/' out, also before '?', or write /%2F)";
+  return NULL;
+}
+
 static bool on_close (eb_session *s, const amqp_connection_close_t *m) {
   eb_error err;
   session_reply_error(&err, close_code(s, m), m->reply_code, m->reply_text);
-  if (s->phase == EB_PHASE_TUNING && err.code == EB_ERR_REFUSED &&
-      s->config.auth == EB_AUTH_EXTERNAL) {
+  const char *more = advice(s, err.code);
+  if (more != NULL) {
     size_t n = strlen(err.message);
-    snprintf(err.message + n, sizeof err.message - n, " EXTERNAL takes the "
-             "user from the client certificate: give certfile and keyfile, and "
-             "the broker a user of the certificate's name");
+    snprintf(err.message + n, sizeof err.message - n, "%s", more);
   }
   amqp_connection_close_ok_t ok;
   memset(&ok, 0, sizeof ok);
