@@ -1,4 +1,5 @@
 local broker = require "spec.support.broker"
+local program = require "spec.support.program"
 local wait = require "spec.support.wait"
 local socket = require "socket"
 
@@ -177,4 +178,45 @@ describe("the guard", function()
     wait.wait_until(function() return not io.open(dir .. "/settings") end, 10, "the guard has removed " .. dir)
     assert.is_false(answers(tonumber(port)))
   end)
+end)
+
+describe("a start that is ended in its midst", function()
+  local function exists(path)
+    local file = io.open(path, "rb")
+    if file then file:close() end
+    return file ~= nil
+  end
+
+  -- Processes that write into the folder: its node and its epmd, by whatever names.
+  local function writers(dir)
+    return command_output(("ls -l /proc/[0-9]*/fd/1 2>/dev/null | grep -F '%s/'"):format(dir))
+  end
+
+  local MOMENTS = {
+    { "its epmd begins", function(dir) return exists(dir .. "/log/epmd.log") end },
+    { "its node begins", function(dir) return exists(dir .. "/log/startup.log") end },
+    { "its node's pid is known", function(dir) return exists(dir .. "/node.pid") end },
+  }
+
+  for how, signals in pairs { ["a signal"] = { "TERM", "INT", "TERM" }, ["kill -9"] = { "KILL", "KILL", "KILL" } } do
+    it("by " .. how .. " leaves neither node nor epmd behind", function()
+      for i, moment in ipairs(MOMENTS) do
+        local signal = signals[i]
+        local dir = program.folder() .. "/broker"
+        local start = program.start("start", { "bash", "bin/eventbus-broker", "start", dir })
+        wait.wait_until(function() return moment[2](dir) end, 30, moment[1])
+        start:signal(signal)
+        local code = start:wait(60)
+        if signal == "KILL" then
+          os.execute(("bash bin/eventbus-broker guard '%s' </dev/null >/dev/null 2>&1"):format(dir))
+        else
+          assert.are.equal(130, code, moment[1] .. "\n" .. start:output())
+        end
+        wait.wait_until(function()
+          local left = writers(dir)
+          return left == "", left
+        end, 20, "nothing is left after SIG" .. signal .. " when " .. moment[1])
+      end
+    end)
+  end
 end)

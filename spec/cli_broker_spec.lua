@@ -32,6 +32,26 @@ describe("eventbus broker", function()
     bus:close()
   end)
 
+  it("wants a folder, not the URL of a broker, and makes nothing of it", function()
+    local url = "amqp://guest:s3cret@127.0.0.1:5672"
+    for _, action in ipairs { "start", "stop", "status" } do
+      local r = command.run { "broker", action, url }
+      assert.are.equal(2, r.code)
+      assert.matches("broker " .. action .. " takes the folder of a private broker, not a URL", r.err, 1, true)
+      assert.matches("export RABBITMQ_URL=", r.err, 1, true)
+      assert.is_nil(r.err:find("s3cret", 1, true))
+    end
+    -- The script by itself, in a folder where the mistake would be seen.
+    local folder = program.folder()
+    local pipe = assert(io.popen(("script=$PWD/bin/eventbus-broker; cd %s && bash $script start %s 2>&1; ls -A; echo end")
+      :format(folder, url)))
+    local said = pipe:read "*a"
+    pipe:close()
+    assert.matches("start takes the folder of a private broker, not a URL", said, 1, true)
+    assert.matches("RABBITMQ_URL=...\nend\n$", said)
+    assert.is_nil(said:find("s3cret", 1, true))
+  end)
+
   it("says what is wrong when it cannot start", function()
     local r = command.run { "broker", "start", "/proc/nowhere" }
     assert.are.equal(1, r.code)

@@ -136,6 +136,11 @@ end
 local ACTIONS = { start = start, stop = stop, status = status }
 
 function broker.run(args, cli)
+  -- Not shown: it may hold a password.
+  if args.folder and args.folder:find("://", 1, true) then
+    exit.misuse(("broker %s takes the folder of a private broker, not a URL"):format(args.action),
+      "give a path, or none; a broker that has a URL is used as it is: export RABBITMQ_URL=...")
+  end
   return ACTIONS[args.action](args, cli, args.folder or default_folder())
 end
 
