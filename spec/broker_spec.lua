@@ -1,5 +1,5 @@
 local broker = require "spec.support.broker"
-local program = require "spec.support.program"
+local programs = require "spec.support.program"
 local wait = require "spec.support.wait"
 local socket = require "socket"
 
@@ -202,8 +202,8 @@ describe("a start that is ended in its midst", function()
     it("by " .. how .. " leaves neither node nor epmd behind", function()
       for i, moment in ipairs(MOMENTS) do
         local signal = signals[i]
-        local dir = program.folder() .. "/broker"
-        local start = program.start("start", { "bash", "bin/eventbus-broker", "start", dir })
+        local dir = programs.folder() .. "/broker"
+        local start = programs.start("start", { "bash", "bin/eventbus-broker", "start", dir })
         wait.wait_until(function() return moment[2](dir) end, 30, moment[1])
         start:signal(signal)
         local code = start:wait(60)

@@ -89,6 +89,13 @@ describe("a TLS peer that is not to be trusted", function()
     refuses(ca:issue { name = "client", usage = "clientAuth" }, { cacertfile = ca.file }, "not for servers", "serverAuth")
   end)
 
+  it("is refused with a key that is too short", function()
+    local weak = ca:issue { name = "weak", bits = 768 }
+    local words = { "-cipher", "ALL:@SECLEVEL=0" }
+    says(refused(serve(weak, words).port, { cacertfile = ca.file }), "tls", "certificate of localhost", "too weak",
+      "renew it with 2048 bits of RSA or more")
+  end)
+
   it("is refused with a protocol or ciphers of the past", function()
     for _, protocol in ipairs { "-tls1", "-tls1_1" } do
       local old = serve(good, { protocol, "-cipher", "ALL:@SECLEVEL=0" })

@@ -6,6 +6,7 @@ local faults = require "spec.chaos.faults"
 local flows = require "spec.chaos.flows"
 local ledger = require "spec.chaos.ledger"
 local proxy = require "spec.chaos.proxy"
+local resolver = require "spec.support.resolver"
 local wait = require "spec.support.wait"
 
 local world = {}
@@ -13,10 +14,6 @@ local world = {}
 local World = {}
 World.__index = World
 
--- A name of our own for a client's resolver. Without root nobody changes /etc/hosts; this library reads a file of
--- ours, again whenever it has changed. HOSTALIASES only gives names for names that a DNS server knows, and asks one.
-local WRAPPER = { "/usr/lib/x86_64-linux-gnu/libnss_wrapper.so", "/usr/lib/aarch64-linux-gnu/libnss_wrapper.so",
-  "/usr/lib/libnss_wrapper.so", "/usr/lib64/libnss_wrapper.so" }
 local NAME = "broker.chaos"
 local ADDRESSES = { "127.0.0.2", "127.0.0.3" }
 
@@ -25,27 +22,7 @@ local DEAD = "chaos.dead." .. flows.failing.name
 -- Seconds in which nothing more was handled, at the end, before the brokers are asked whether anything is left.
 local SETTLED = 5
 
-local function resolver()
-  for _, path in ipairs(WRAPPER) do
-    local file = io.open(path, "rb")
-    if file then
-      file:close()
-      return path
-    end
-  end
-  error("libnss_wrapper.so is missing; type: make deps-chaos", 0)
-end
-
-local function write(path, text)
-  local file = assert(io.open(path .. ".new", "wb"))
-  file:write(text)
-  file:close()
-  assert(os.rename(path .. ".new", path))
-end
-
-local function point(self)
-  write(self.hosts, ("%s %s\n"):format(ADDRESSES[self.address], NAME))
-end
+local function point(self) self.names:point(NAME, ADDRESSES[self.address]) end
 
 local function lay_routes(self)
   for i, node in ipairs(self.cluster.nodes) do
@@ -96,7 +73,7 @@ end
 local function make_clients(self, rate)
   local kind = #self.cluster.nodes > 1 and "quorum" or "classic"
   for turn, flow in ipairs(flows) do
-    local environment = flow.named and { LD_PRELOAD = resolver(), NSS_WRAPPER_HOSTS = self.hosts } or nil
+    local environment = flow.named and self.names.environment or nil
     local url = url_of(self, flow, turn)
     local path = ledger.publisher_path(self.folder, flow)
     self.publishers[#self.publishers + 1] = client.new("publisher " .. flow.name,
@@ -113,7 +90,7 @@ end
 --- `o`: folder (of the journals), draw.
 function world.new(o)
   return setmetatable({ draw = o.draw, folder = o.folder, routes = {}, publishers = {}, consumers = {}, address = 1,
-    hosts = o.folder .. "/hosts", ledger = ledger.new(o.folder), calm = wait.now() }, World)
+    names = resolver.new(o.folder .. "/hosts"), ledger = ledger.new(o.folder), calm = wait.now() }, World)
 end
 
 --- Nodes (1 or 3) and clients, at a rate (a factor). Returns when all of them are connected.

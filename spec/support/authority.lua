@@ -5,7 +5,8 @@
 ---     local c = ca:issue { name = "good", alt = "DNS:localhost" }       -- c.certificate, c.key: PEM files
 ---     local s = authority.serve(c, { "-tls1_1" })                       -- s.port, s:output(), s:stop()
 ---
---- Options of issue beside these: from, to = days from now; usage = "clientAuth"; self = true: it signs itself.
+--- Options of issue beside these: from, to = days from now; usage = "clientAuth"; self = true: it signs itself; bits: an
+--- RSA key of so many instead of an elliptic curve.
 
 local program = require "spec.support.program"
 local wait = require "spec.support.wait"
@@ -78,7 +79,8 @@ function Authority:issue(options)
   local name = options.name
   write(("%s/%s.ext"):format(self.folder, name), LEAF:format(options.usage or "serverAuth",
     options.alt or "DNS:localhost,IP:127.0.0.1"))
-  run(self.folder, ("openssl ecparam -name prime256v1 -genkey -noout -out %s.key"):format(name))
+  run(self.folder, (options.bits and "openssl genrsa -out %s.key " .. options.bits
+    or "openssl ecparam -name prime256v1 -genkey -noout -out %s.key"):format(name))
   run(self.folder, ("openssl req -new -config openssl.cnf -key %s.key -subj '/CN=%s' -out %s.csr"):format(name,
     options.subject or name, name))
   run(self.folder, ("openssl ca -batch -config openssl.cnf -name signer -in %s.csr -out %s.pem -notext -startdate %s "
