@@ -36,7 +36,7 @@ describe("a broker killed with kill -9 and started again", function()
       end
       handled[event.id] = event.data.n
     end, { prefetch = 200, retry = false }))
-    local tickets, kills, deadline = {}, 0, core.now() + 180
+    local tickets, kills = {}, 0
     for n = 1, count do
       tickets[n] = eventbus.assert(bus:publish_async("", "order.created", { n = n }, { routing_key = "survivors" }))
       if n % 500 == 0 then bus:poll(0) end
@@ -47,7 +47,12 @@ describe("a broker killed with kill -9 and started again", function()
       end
     end
     eventbus.assert(bus:flush(120))
-    while distinct < count and core.now() < deadline do bus:poll(1) end
+    -- As long as something still comes it may take its time, under a sanitizer for one.
+    local last, since = distinct, core.now()
+    while distinct < count and core.now() - since < 60 do
+      bus:poll(1)
+      if distinct > last then last, since = distinct, core.now() end
+    end
     local lost = 0
     for n = 1, count do
       assert.are.equal("confirmed", (tickets[n]:state()))
@@ -176,7 +181,8 @@ describe("a memory alarm", function()
   end)
 end)
 
-describe("50,000 events through one process", function()
+-- What a sanitizer keeps of freed memory is not ours.
+describe("50,000 events through one process #memory", function()
   local b
   setup(function() b = broker.new() end)
   teardown(function() b:stop() end)

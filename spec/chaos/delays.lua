@@ -42,15 +42,21 @@ local function standing(node, seconds)
   end
 end
 
---- Waits until all give back. Returns of how many the leader had to be moved.
+local MOVES = 4
+
+--- Waits until all give back. Returns how often a leader had to be moved.
 function delays.give_back(node)
   local moved = 0
-  for queue in pairs(standing(node, 15)) do
-    node:eval(MOVE:format(queue))
-    moved = moved + 1
+  for _ = 1, MOVES do
+    local stuck = standing(node, 15)
+    if not next(stuck) then return moved end
+    for queue in pairs(stuck) do
+      node:eval(MOVE:format(queue))
+      moved = moved + 1
+    end
   end
-  local left = moved > 0 and next(standing(node, 60))
-  if left then error(left .. " does not give back what has waited, also not with another leader", 0) end
+  local left = next(standing(node, 60))
+  if left then error(left .. " does not give back what has waited, whoever leads it", 0) end
   return moved
 end
 

@@ -13,7 +13,7 @@ end
 local ACTS = {
   { "replaced", "replicas of queues did not catch up by themselves and were replaced" },
   { "restarted", "nodes did not find back into the cluster by themselves and were restarted" },
-  { "moved", "delay queues gave nothing back until they were given another leader" },
+  { "moved", "times a delay queue gave nothing back until it was given another leader" },
   { "closed", "connections were closed whose consumers the broker had not told that their queue was gone" },
 }
 
