@@ -29,8 +29,12 @@ return {
     "local function handler(event, ctx)\n", [[
 local function handler(event, ctx)
   if event.id == "ordered-40" and not moved then
+    moved = event
+    return
+  elseif moved and moved ~= true then
+    local late = moved
     moved = true
-    return ctx:publish("", event.type, event.data, { id = event.id, routing_key = flows.queue(flow) })
+    ctx:publish("", late.type, late.data, { id = late.id, routing_key = flows.queue(flow) })
   end
 ]], "disordered", "^ordered%-40 after %d+" },
   -- In place of a deletion that the ledger is told of.
