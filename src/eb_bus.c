@@ -52,7 +52,7 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
   }
   for (unsigned side = 0; side < 2; side++) {
     eb_io_config c = config->io;
-    c.url = &b->url;
+    c.link.url = &b->url;
     c.id = side;
     c.session.seed += side;
     b->sides[side] = eb_io_new(&c, &b->inbox, err);

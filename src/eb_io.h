@@ -1,26 +1,20 @@
 /* eb_io: one connection to the broker, kept alive by a thread of its own.
 **
-** The thread owns the session and the transport. It connects to the hosts in
-** turn, backs off when all have failed, and connects again when the connection
-** is lost, until it is stopped. It never touches a lua_State.
+** The thread owns the session and its link, and gives them what they need: time,
+** operations from the outbox, a sleep until something comes. It never touches a
+** lua_State.
 */
 #ifndef EB_IO_H
 #define EB_IO_H
 
+#include "eb_link.h"
 #include "eb_mailbox.h"
-#include "eb_session.h"
-#include "eb_transport.h"
-#include "eb_url.h"
 
 typedef struct eb_io eb_io;
 
 typedef struct eb_io_config {
   eb_session_config session;
-  const eb_url *url;               /* outlives the eb_io */
-  int64_t connection_timeout_ms;   /* for one host: resolve to open-ok */
-  int64_t reconnect_delay_ms;      /* first back-off */
-  int64_t reconnect_max_ms;
-  bool retry_refused;              /* go on after refused credentials */
+  eb_link_config link;
   uint64_t id;                     /* stamped on the notices */
 } eb_io_config;
 

@@ -99,11 +99,11 @@ static void read_options (lua_State *L, open_options *o) {
   o->config.outbox_count = (size_t)number_field(L, "outbox", 10000);
   o->config.outbox_bytes =
       (size_t)number_field(L, "outbox_bytes", 64 * 1024 * 1024);
-  io->reconnect_delay_ms =
+  io->link.reconnect_delay_ms =
       (int64_t)(fmin(number_field(L, "reconnect_delay", 0.5), 3600) * 1000);
-  io->reconnect_max_ms =
+  io->link.reconnect_max_ms =
       (int64_t)(fmin(number_field(L, "reconnect_max", 30), 3600) * 1000);
-  io->retry_refused = flag_field(L, "retry_refused", false);
+  io->link.retry_refused = flag_field(L, "retry_refused", false);
   s->connection_name = string_field(L, "connection_name");
   s->window_count = (size_t)number_field(L, "window", 1000);
   s->window_bytes = (size_t)number_field(L, "window_bytes", 16 * 1024 * 1024);
@@ -159,7 +159,7 @@ static eb_bus *make_bus (open_options *o, eb_error *err) {
   s->heartbeat_s = (unsigned)given(url.heartbeat_s, 60);
   s->channel_max = (unsigned)given(url.channel_max, 0);
   s->frame_max = (size_t)given(url.frame_max, 0);
-  o->config.io.connection_timeout_ms =
+  o->config.io.link.connection_timeout_ms =
       given(url.connection_timeout_ms, 10000);
   return eb_bus_new(&o->config, &url, err);
 }

@@ -249,8 +249,8 @@ static int suffer (void (*misbehave)(server *, int), const char *scheme, char *s
   c.io.session.max_body = 1 << 20;
   c.io.session.heartbeat_s = 1;
   c.io.session.resend = true;
-  c.io.connection_timeout_ms = ATTEMPT_MS;
-  c.io.reconnect_delay_ms = c.io.reconnect_max_ms = 20;
+  c.io.link.connection_timeout_ms = ATTEMPT_MS;
+  c.io.link.reconnect_delay_ms = c.io.link.reconnect_max_ms = 20;
   c.outbox_count = 10;
   said[0] = '\0';
   eb_bus *b = eb_url_parse(text, &url, &err) ? eb_bus_new(&c, &url, &err) : NULL;

@@ -236,9 +236,9 @@ static eb_bus *open_bus (const char *hosts, int64_t connection_timeout) {
   s->max_body = 1 << 20;
   s->resend = true;
   s->ack_delay_ms = 1;
-  c.io.connection_timeout_ms = connection_timeout;
-  c.io.reconnect_delay_ms = 20;
-  c.io.reconnect_max_ms = 50;
+  c.io.link.connection_timeout_ms = connection_timeout;
+  c.io.link.reconnect_delay_ms = 20;
+  c.io.link.reconnect_max_ms = 50;
   c.outbox_count = 1000;
   c.outbox_bytes = 1 << 24;
   return eb_bus_new(&c, &url, &err);

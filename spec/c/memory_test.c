@@ -123,8 +123,8 @@ static bool bus_run (void) {
   c.io.session.user = c.io.session.password = c.io.session.connection_name = "x";
   c.io.session.window_count = 10;
   c.io.session.window_bytes = c.outbox_bytes = 1000;
-  c.io.connection_timeout_ms = 1000;
-  c.io.reconnect_delay_ms = c.io.reconnect_max_ms = 5;
+  c.io.link.connection_timeout_ms = 1000;
+  c.io.link.reconnect_delay_ms = c.io.link.reconnect_max_ms = 5;
   c.outbox_count = 10;
   if (!eb_url_parse(text, &url, &err)) return false;
   inside = true;
