@@ -27,6 +27,7 @@ struct eb_bus {
   eb_spares spares;    /* of publishes */
   bool passed;         /* a quiet one ended, and nobody was told */
   eb_list taken;       /* from the inbox, not given to the caller yet */
+  bool readable[2];    /* the sides' sockets, when last polled here */
 };
 
 eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
@@ -137,7 +138,8 @@ uint64_t eb_bus_post (eb_bus *b, eb_item *item, bool urgent, eb_error *err) {
   if (is_quiet(item)) eb_quiet_add(&b->quiet, item->id);
   b->count++;
   b->bytes += body_of(item);
-  eb_io_post(b->sides[side], item, urgent);
+  eb_io_post(b->sides[side], item,
+             urgent ? EB_WAITING : is_quiet(item) ? EB_SOON : EB_LATER);
   return b->next_id;
 }
 
@@ -148,7 +150,7 @@ bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
     return false;
   }
   d->settlement = how;
-  eb_io_post(b->sides[EB_CONTROL], &d->item, false);
+  eb_io_post(b->sides[EB_CONTROL], &d->item, EB_LATER);
   return true;
 }
 
@@ -236,14 +238,61 @@ void eb_bus_kick (eb_bus *b) {
     if (eb_io_started(b->sides[side])) eb_io_kick(b->sides[side]);
 }
 
+/* Leads the connections that let it, for EB_IO_LEAD_MS or until 'end'. 1 and 0 as
+** eb_bus_wait; -1: nothing came. */
+static int lead (eb_bus *b, eb_ms now, eb_ms end) {
+  struct pollfd fds[3];
+  bool polled = false;
+  fds[2].fd = eb_bus_fd(b);
+  fds[2].events = POLLIN;
+  eb_ms until = eb_ms_after(now, EB_IO_LEAD_MS);
+  for (; now < eb_ms_min(until, end); now = eb_clock_now()) {
+    eb_ms t = eb_ms_min(until, end), due;
+    for (int side = 0; side < 2; side++) {
+      fds[side] = (struct pollfd){.fd = -1};
+      if (!eb_io_started(b->sides[side])) continue;
+      if (!b->closing &&
+          eb_io_lead(b->sides[side], until, b->readable[side], &fds[side].fd,
+                     &fds[side].events, &due))
+        t = eb_ms_min(t, due);
+      else
+        eb_io_kick(b->sides[side]);
+    }
+    int n = 0;
+    bool some = eb_inbox_take(&b->inbox, &b->taken);
+    bool leads = fds[0].fd >= 0 || fds[1].fd >= 0;
+    now = eb_clock_now();
+    /* Whoever leads polls at least once, though there is something already. */
+    if (leads && !(some && polled))
+      n = poll(fds, 3, !some && t > now ? (int)(t - now) : 0);
+    polled = true;
+    for (int side = 0; side < 2; side++) {
+      b->readable[side] = n > 0 && fds[side].fd >= 0 && fds[side].revents != 0;
+      if (fds[side].fd >= 0) eb_io_leave(b->sides[side]);
+    }
+    if (some) return 1;
+    if (!leads) return -1;
+    if (n < 0) return 0;
+    if (n > 0 && fds[2].revents != 0) {
+      eb_inbox_woken(&b->inbox);
+      return 1;
+    }
+  }
+  return -1;
+}
+
 bool eb_bus_wait (eb_bus *b, int64_t ms) {
   if (eb_bus_forked(b)) return false;
   if (b->taken.count > 0) return true;
   if (eb_inbox_take(&b->inbox, &b->taken)) return true;
-  eb_bus_kick(b);
-  struct pollfd p = {.fd = eb_bus_fd(b), .events = POLLIN};
   if (ms > 3600 * 1000) ms = 3600 * 1000;
-  if (poll(&p, 1, ms < 0 ? 0 : (int)ms) <= 0) return false;
+  eb_ms now = eb_clock_now(), end = now + (ms > 0 ? ms : 0);
+  int led = lead(b, now, end);
+  if (led >= 0) return led > 0;
+  eb_bus_kick(b);
+  now = eb_clock_now();
+  struct pollfd p = {.fd = eb_bus_fd(b), .events = POLLIN};
+  if (poll(&p, 1, end > now ? (int)(end - now) : 0) <= 0) return false;
   eb_inbox_woken(&b->inbox);
   return true;
 }

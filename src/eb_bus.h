@@ -43,7 +43,9 @@ bool eb_bus_check_publish (const eb_bus *b, const eb_publish *p,
                            eb_error *err);
 
 /* Posts an operation, after eb_bus_may_post; its id is set and returned.
-** 'urgent': somebody waits for the answer. 0: err says why; the item is freed. */
+** 'urgent': the thread that sends it is woken for it. Without, it is sent when the
+** caller waits, kicks, or some milliseconds have passed, a quiet publish sooner.
+** 0: err says why; the item is freed. */
 uint64_t eb_bus_post (eb_bus *b, eb_item *item, bool urgent, eb_error *err);
 
 /* Settles a delivery, which the bus owns from then on. False: closed or

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,17 +22,25 @@ struct eb_io {
   eb_inbox *inbox;
   pthread_t thread;
   bool started;               /* lua thread only, as is 'joined' */
+  atomic_bool polled;         /* by the Lua thread: its descriptor stays open */
+  atomic_bool refused;        /* a lead, for the thread was at work: it stays */
   bool joined;
   eb_io *next;                /* of the running; under all_lock */
   pthread_mutex_t stats_lock;
   eb_session_stats stats;     /* under stats_lock */
-  /* io thread only, from here */
+  pthread_mutex_t drive;
+  /* under drive, from here */
   eb_session *session;
   eb_link link;
   uint64_t id;
   bool delivers;              /* it put deliveries into the shared inbox */
-  bool busy;                  /* this turn took operations */
+  bool busy;                  /* the thread's last turn took operations */
+  bool closing;               /* the end was asked for: nobody else leads */
+  eb_ms led_until;            /* the thread polls no socket before */
+  eb_ms wakes_at;             /* it sleeps no longer */
+  bool polls_out;             /* until the socket can be written to, too */
   uint64_t turns;
+  uint64_t led;               /* of them, on the Lua thread */
 };
 
 /* What was published and not confirmed when the process exits gets a moment, and
@@ -98,6 +107,9 @@ eb_io *eb_io_new (const eb_io_config *config, eb_inbox *inbox, eb_error *err) {
     return NULL;
   }
   pthread_mutex_init(&io->stats_lock, NULL);
+  pthread_mutex_init(&io->drive, NULL);
+  atomic_init(&io->polled, false);
+  atomic_init(&io->refused, false);
   io->inbox = inbox;
   io->id = config->id;
   io->session = eb_session_new(&config->session);
@@ -124,6 +136,7 @@ void eb_io_free (eb_io *io) {
   eb_session_free(io->session);
   eb_outbox_fini(&io->outbox);
   pthread_mutex_destroy(&io->stats_lock);
+  pthread_mutex_destroy(&io->drive);
   free(io);
 }
 
@@ -131,8 +144,8 @@ bool eb_io_started (const eb_io *io) {
   return io->started;
 }
 
-void eb_io_post (eb_io *io, eb_item *item, bool urgent) {
-  eb_outbox_post(&io->outbox, item, urgent);
+void eb_io_post (eb_io *io, eb_item *item, eb_haste haste) {
+  eb_outbox_post(&io->outbox, item, haste);
 }
 
 void eb_io_kick (eb_io *io) {
@@ -153,20 +166,31 @@ void eb_io_get_stats (eb_io *io, eb_session_stats *to) {
   pthread_mutex_unlock(&io->stats_lock);
 }
 
-/* From here on: io thread. */
+/* Driving: under 'drive', by the thread or by who leads. */
 
-/* One turn of the loop. */
-static void turn (eb_io *io) {
+static void bury (eb_io *io) {
+  if (!atomic_load(&io->polled)) eb_link_bury(&io->link);
+}
+
+/* Gives the session what came, and takes what it has to say. Whether there were
+** operations. */
+static bool turn (eb_io *io, bool readable, bool leading) {
   eb_list ops, events;
   eb_error err;
   eb_list_init(&ops);
   eb_list_init(&events);
   eb_ms now = eb_clock_now();
   io->turns++;
-  eb_link_read(&io->link, now);
-  eb_link_open(&io->link, now);
-  eb_outbox_take(&io->outbox, &ops);
-  io->busy = ops.count > 0;
+  if (readable) eb_link_read(&io->link, now);
+  if (leading) {
+    io->led++;
+    eb_outbox_take_for(&io->outbox, &ops);
+  } else {
+    bury(io);
+    eb_link_open(&io->link, now);
+    eb_outbox_take(&io->outbox, &ops);
+  }
+  bool busy = ops.count > 0;
   eb_item *item;
   while ((item = eb_list_pop(&ops)) != NULL)
     eb_session_submit(io->session, item, now);
@@ -181,64 +205,148 @@ static void turn (eb_io *io) {
     if (item->kind == EB_ITEM_NOTICE) item->id = io->id;
     if (item->kind == EB_ITEM_DELIVERY) io->delivers = true;
   }
-  if (events.count > 0 || io->busy) {
+  if (events.count > 0 || busy) {
     pthread_mutex_lock(&io->stats_lock);
     eb_session_get_stats(io->session, &io->stats);
     io->stats.turns = io->turns;
+    io->stats.led = io->led;
     io->stats.reads = io->link.reads;
     io->stats.writes = io->link.writes;
     pthread_mutex_unlock(&io->stats_lock);
   }
-  eb_inbox_push(io->inbox, &events);
+  if (leading)
+    eb_inbox_add(io->inbox, &events);
+  else
+    eb_inbox_push(io->inbox, &events);
+  return busy;
 }
 
-/* Sleeps until there is something to do. */
-static void rest (eb_io *io) {
+static eb_ms next_deadline (const eb_io *io) {
+  return eb_ms_min(eb_session_deadline(io->session),
+                   eb_link_deadline(&io->link));
+}
+
+/* Leading, on the Lua thread. */
+
+/* Nobody leads while a stream waits to be buried: so whoever polls a descriptor
+** of ours polls that of the stream dropped last, or of the present one. */
+static bool may_lead (const eb_io *io) {
+  return !io->closing && io->link.state == EB_LINK_STREAMING &&
+         eb_session_phase(io->session) == EB_PHASE_UP && !io->link.tls &&
+         io->link.retired == NULL;
+}
+
+/* The thread may have gone to sleep before this deadline was made, or before there
+** was more to write than the socket took. */
+static bool oversleeps (const eb_io *io, eb_ms until, eb_ms deadline,
+                        short events) {
+  return io->wakes_at > until &&
+         (deadline < io->wakes_at || ((events & POLLOUT) && !io->polls_out));
+}
+
+bool eb_io_lead (eb_io *io, eb_ms until, bool readable, int *fd, short *events,
+                 eb_ms *deadline) {
+  if (pthread_mutex_trylock(&io->drive) != 0) {
+    /* It must not take an earlier lead for this one. */
+    atomic_store(&io->refused, true);
+    eb_outbox_rouse(&io->outbox);
+    return false;
+  }
+  bool leads = may_lead(io);
+  if (leads) {
+    turn(io, readable, true);
+    leads = may_lead(io) && eb_link_poll(&io->link, fd, events);
+    if (leads) {
+      io->led_until = until;
+      *deadline = next_deadline(io);
+      if (oversleeps(io, until, *deadline, *events))
+        eb_outbox_rouse(&io->outbox);
+      atomic_store(&io->polled, true);
+    } else {
+      io->led_until = 0;
+      eb_outbox_rouse(&io->outbox);
+    }
+  }
+  pthread_mutex_unlock(&io->drive);
+  return leads;
+}
+
+void eb_io_leave (eb_io *io) {
+  atomic_store(&io->polled, false);
+}
+
+/* From here on: io thread, with 'drive' but for the poll. */
+
+/* One turn of the loop. */
+static void go_on (eb_io *io, bool readable) {
+  io->busy = turn(io, readable, false);
+  /* Whoever led has gone on to something else. */
+  if (io->busy) io->led_until = 0;
+  bury(io);
+}
+
+/* Sleeps until there is something to do. True: the socket may be readable. */
+static bool rest (eb_io *io) {
   struct pollfd fds[2];
   nfds_t n = 1;
-  if (eb_link_pending(&io->link)) return;
+  if (eb_link_pending(&io->link)) return true;
   fds[0].fd = io->outbox.wake.read_fd;
   fds[0].events = POLLIN;
-  if (eb_link_poll(&io->link, &fds[1].fd, &fds[1].events)) n = 2;
+  fds[1].revents = 0;
   eb_ms now = eb_clock_now(), alarm = eb_outbox_alarm(&io->outbox, now);
   if (alarm <= now) {
     eb_inbox_ring(io->inbox);
     alarm = EB_NEVER;
   }
-  eb_ms t = eb_ms_min(alarm, eb_ms_min(eb_session_deadline(io->session),
-                                      eb_link_deadline(&io->link)));
-  int64_t wait = t == EB_NEVER ? 60000 : t - now;
-  if (wait <= 0) return;
-  if (wait > 60000) wait = 60000;
-  eb_sleep depth = EB_ASLEEP;
-  if (io->busy) {
-    depth = EB_DOZING;
-    wait = DOZE_MS;
+  eb_ms t = eb_ms_min(alarm, next_deadline(io));
+  eb_sleep depth = io->busy ? EB_DOZING : EB_ASLEEP;
+  if (io->busy) t = now + DOZE_MS;
+  if (io->link.retired != NULL) t = eb_ms_min(t, now + EB_IO_LEAD_MS);
+  if (atomic_exchange(&io->refused, false)) io->led_until = 0;
+  if (may_lead(io) && now < io->led_until) {
+    depth = EB_LED;
+    t = eb_ms_min(t, io->led_until);
+  } else if (eb_link_poll(&io->link, &fds[1].fd, &fds[1].events)) {
+    n = 2;
   }
-  if (eb_outbox_sleep(&io->outbox, depth)) poll(fds, n, (int)wait);
+  int64_t wait = eb_ms_min(t, now + 60000) - now;
+  if (wait <= 0 || !eb_outbox_sleep(&io->outbox, depth)) return true;
+  io->wakes_at = now + wait;
+  io->polls_out = n == 2 && (fds[1].events & POLLOUT) != 0;
+  pthread_mutex_unlock(&io->drive);
+  bool some = poll(fds, n, (int)wait) > 0;
+  pthread_mutex_lock(&io->drive);
+  return some && fds[1].revents != 0;
+}
+
+static void drive (eb_io *io) {
+  eb_ms close_deadline;
+  bool abandoned = false, readable = true;
+  for (;;) {
+    if (eb_outbox_stopping(&io->outbox, &close_deadline, &abandoned)) {
+      /* All that was posted before the stop is taken first. */
+      if (!io->closing) go_on(io, readable);
+      io->closing = true;
+      eb_session_close(io->session, close_deadline, eb_clock_now());
+    }
+    if (abandoned) break;
+    go_on(io, readable);
+    if (io->closing && eb_session_done(io->session, eb_clock_now())) break;
+    readable = rest(io);
+  }
 }
 
 static void *run (void *arg) {
   eb_io *io = arg;
-  eb_ms close_deadline;
-  bool abandoned = false, closing = false;
-  while (!abandoned) {
-    if (eb_outbox_stopping(&io->outbox, &close_deadline, &abandoned)) {
-      /* All that was posted before the stop is taken first. */
-      if (!closing) turn(io);
-      closing = true;
-      eb_session_close(io->session, close_deadline, eb_clock_now());
-    }
-    if (abandoned) break;
-    turn(io);
-    if (closing && eb_session_done(io->session, eb_clock_now())) break;
-    rest(io);
-  }
+  pthread_mutex_lock(&io->drive);
+  drive(io);
   eb_list events;
   eb_error why;
   eb_list_init(&events);
   eb_error_set(&why, EB_ERR_CLOSED, "the bus was closed");
+  io->closing = true;
   eb_link_end(&io->link);
+  bury(io);
   eb_session_detach(io->session, &why, eb_clock_now());
   eb_session_fail(io->session, &why, eb_clock_now());
   eb_session_notice(io->session, EB_EVENT_CLOSED, 0, NULL);
@@ -246,6 +354,7 @@ static void *run (void *arg) {
   for (eb_item *item = events.first; item != NULL; item = item->next)
     if (item->kind == EB_ITEM_NOTICE) item->id = io->id;
   eb_inbox_push(io->inbox, &events);
+  pthread_mutex_unlock(&io->drive);
   return NULL;
 }
 

@@ -1,8 +1,14 @@
 /* eb_io: one connection to the broker, kept alive by a thread of its own.
 **
-** The thread owns the session and its link, and gives them what they need: time,
-** operations from the outbox, a sleep until something comes. It never touches a
-** lua_State.
+** The thread drives a session and its link: gives them time and operations from
+** the outbox, puts what happened into the inbox, sleeps until something comes. It
+** never touches a lua_State.
+**
+** While the Lua thread waits it may lead: do the same work in place of the thread,
+** so that a publish and its confirm wake no other thread. What both drive is under
+** one lock, which nobody holds while he polls. The thread comes back by itself when
+** the time of the last lead is over; until then a connection may be left alone. It
+** alone connects, closes sockets, and speaks TLS.
 */
 #ifndef EB_IO_H
 #define EB_IO_H
@@ -27,8 +33,20 @@ bool eb_io_start (eb_io *io, eb_error *err);
 bool eb_io_started (const eb_io *io);
 
 /* Thread: lua. See eb_outbox_post; before the start items wait. */
-void eb_io_post (eb_io *io, eb_item *item, bool urgent);
+void eb_io_post (eb_io *io, eb_item *item, eb_haste haste);
 void eb_io_kick (eb_io *io);
+
+enum { EB_IO_LEAD_MS = 10 };
+
+/* Thread: lua, about to wait. Does a turn; 'readable': the socket was polled as
+** such. Then the caller looks into the inbox, polls for *fd and *events until
+** *deadline or 'until' at most, and leaves. The thread comes back at 'until'.
+** False: it does it all (it is at work, connects, ends, or has TLS), and is to be
+** kicked. */
+bool eb_io_lead (eb_io *io, eb_ms until, bool readable, int *fd, short *events,
+                 eb_ms *deadline);
+/* Thread: lua. The descriptor is no longer polled. */
+void eb_io_leave (eb_io *io);
 
 /* Thread: lua. Rings the inbox at that time, if the thread was started. */
 void eb_io_set_alarm (eb_io *io, eb_ms at);

@@ -29,15 +29,25 @@ bool eb_link_init (eb_link *l, const eb_link_config *config,
 
 void eb_link_fini (eb_link *l) {
   eb_transport_free(l->transport);
+  eb_transport_free(l->retired);
   eb_tls_free(l->tls);
-  l->transport = NULL;
+  l->transport = l->retired = NULL;
   l->tls = NULL;
 }
 
+/* When one is retired already, nobody polls the second: see eb_io_lead. */
 static void drop (eb_link *l) {
-  eb_transport_free(l->transport);
+  if (l->retired == NULL)
+    l->retired = l->transport;
+  else
+    eb_transport_free(l->transport);
   l->transport = NULL;
   l->state = EB_LINK_NONE;
+}
+
+void eb_link_bury (eb_link *l) {
+  eb_transport_free(l->retired);
+  l->retired = NULL;
 }
 
 static bool is_final (const eb_link *l, const eb_error *why) {
@@ -130,7 +140,8 @@ static void advance (eb_link *l, eb_ms now) {
 
 void eb_link_open (eb_link *l, eb_ms now) {
   if (l->state == EB_LINK_CONNECTING) advance(l, now);
-  if (l->state == EB_LINK_NONE && !l->given_up && now >= l->retry_at)
+  if (l->state == EB_LINK_NONE && !l->given_up && now >= l->retry_at &&
+      l->retired == NULL)
     begin(l, now);
 }
 

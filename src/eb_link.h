@@ -41,6 +41,7 @@ typedef struct eb_link {
   const eb_url *url;
   eb_tls *tls;
   eb_transport *transport;
+  eb_transport *retired; /* dropped, its descriptor still open */
   eb_backoff backoff;
   int64_t connection_timeout_ms;
   bool retry_refused;
@@ -59,7 +60,8 @@ bool eb_link_init (eb_link *l, const eb_link_config *config,
                    eb_session *session, uint64_t seed, eb_error *err);
 void eb_link_fini (eb_link *l);
 
-/* Goes on connecting, or begins to when it is time. */
+/* Goes on connecting, or begins to when it is time and the stream before is buried:
+** what it held on the broker, an exclusive queue, may be wanted again. */
 void eb_link_open (eb_link *l, eb_ms now);
 /* Reads what is there, but no more than a turn should. */
 void eb_link_read (eb_link *l, eb_ms now);
@@ -71,8 +73,12 @@ void eb_link_check (eb_link *l, eb_ms now);
 /* The session found the peer to be broken, or silent. */
 void eb_link_session_failed (eb_link *l, const eb_error *why, eb_ms now);
 
-/* The end: what the session still has to say is tried once, the stream closed. */
+/* The end: what the session still has to say is tried once, the stream dropped. */
 void eb_link_end (eb_link *l);
+
+/* Closes the descriptor of a stream that was dropped, if there is one. Somebody
+** may still be polling it when it is dropped: not now. */
+void eb_link_bury (eb_link *l);
 
 /* When eb_link_open or eb_link_check is due; EB_NEVER for never. */
 eb_ms eb_link_deadline (const eb_link *l);

@@ -3,7 +3,10 @@
 
 #include <string.h>
 
-enum { MAX_NOTICES = 1000 };
+enum {
+  MAX_NOTICES = 1000,
+  LED_ITEMS = 32  /* so many may wait for whoever leads */
+};
 
 bool eb_outbox_init (eb_outbox *o) {
   memset(o, 0, sizeof *o);
@@ -23,23 +26,38 @@ void eb_outbox_fini (eb_outbox *o) {
 }
 
 /* Under lock. */
-static void ring (eb_outbox *o, bool urgent) {
+static void ring (eb_outbox *o) {
   if (o->rung || o->sleep == EB_AWAKE) return;
-  if (o->sleep == EB_DOZING && !urgent) return;
   o->rung = true;
   eb_wake_ring(&o->wake);
 }
 
-void eb_outbox_post (eb_outbox *o, eb_item *item, bool urgent) {
+/* Under lock. */
+static bool rings (const eb_outbox *o, eb_haste haste) {
+  switch (o->sleep) {
+    case EB_DOZING: return haste == EB_WAITING;
+    case EB_LED: return haste == EB_SOON && o->list.count >= LED_ITEMS;
+    default: return true;
+  }
+}
+
+void eb_outbox_post (eb_outbox *o, eb_item *item, eb_haste haste) {
   pthread_mutex_lock(&o->lock);
   eb_list_push(&o->list, item);
-  ring(o, urgent);
+  if (rings(o, haste)) ring(o);
   pthread_mutex_unlock(&o->lock);
 }
 
 void eb_outbox_kick (eb_outbox *o) {
   pthread_mutex_lock(&o->lock);
-  if (o->list.count > 0) ring(o, true);
+  if (o->list.count > 0) ring(o);
+  pthread_mutex_unlock(&o->lock);
+}
+
+void eb_outbox_rouse (eb_outbox *o) {
+  pthread_mutex_lock(&o->lock);
+  o->unseen = true;
+  ring(o);
   pthread_mutex_unlock(&o->lock);
 }
 
@@ -50,7 +68,7 @@ static void stop (eb_outbox *o, eb_ms deadline, bool at_once) {
   o->stopping = true;
   o->unseen = true;
   if (at_once) o->abandoned = true;
-  ring(o, true);
+  ring(o);
   pthread_mutex_unlock(&o->lock);
 }
 
@@ -68,7 +86,7 @@ void eb_outbox_set_alarm (eb_outbox *o, eb_ms at) {
   o->alarm = at;
   if (sooner) {
     o->unseen = true;
-    ring(o, true);
+    ring(o);
   }
   pthread_mutex_unlock(&o->lock);
 }
@@ -84,11 +102,18 @@ eb_ms eb_outbox_alarm (eb_outbox *o, eb_ms now) {
 void eb_outbox_take (eb_outbox *o, eb_list *to) {
   pthread_mutex_lock(&o->lock);
   o->sleep = EB_AWAKE;
-  bool rung = o->rung;
+  if (o->rung) {
+    pthread_mutex_unlock(&o->lock);
+    eb_wake_clear(&o->wake);  /* awake: nobody rings in between */
+    pthread_mutex_lock(&o->lock);
+    o->rung = false;
+  }
+  eb_list_append(to, &o->list);
   pthread_mutex_unlock(&o->lock);
-  if (rung) eb_wake_clear(&o->wake);  /* awake: nobody rings in between */
+}
+
+void eb_outbox_take_for (eb_outbox *o, eb_list *to) {
   pthread_mutex_lock(&o->lock);
-  o->rung = false;
   eb_list_append(to, &o->list);
   pthread_mutex_unlock(&o->lock);
 }
@@ -155,7 +180,7 @@ static bool has_notice (const eb_list *l) {
   return false;
 }
 
-void eb_inbox_push (eb_inbox *i, eb_list *from) {
+static void push (eb_inbox *i, eb_list *from, bool ring) {
   if (from->count == 0) return;
   bool notices = has_notice(from);
   eb_list dropped;
@@ -163,12 +188,20 @@ void eb_inbox_push (eb_inbox *i, eb_list *from) {
   pthread_mutex_lock(&i->lock);
   if (notices) drop_notices(i, from, &dropped);
   eb_list_append(&i->list, from);
-  if (i->list.count > 0 && !i->wake_pending) {
+  if (ring && i->list.count > 0 && !i->wake_pending) {
     i->wake_pending = true;
     eb_inbox_ring(i);
   }
   pthread_mutex_unlock(&i->lock);
   eb_list_free(&dropped);
+}
+
+void eb_inbox_push (eb_inbox *i, eb_list *from) {
+  push(i, from, true);
+}
+
+void eb_inbox_add (eb_inbox *i, eb_list *from) {
+  push(i, from, false);
 }
 
 void eb_inbox_drop_deliveries (eb_inbox *i) {

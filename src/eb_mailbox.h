@@ -21,9 +21,18 @@
 /* How deeply the I/O thread sleeps, and so who wakes it. */
 typedef enum eb_sleep {
   EB_AWAKE,   /* it will look before it sleeps: nobody rings */
-  EB_DOZING,  /* it looks again within a millisecond: only the urgent ring */
+  EB_DOZING,  /* it looks again within a millisecond: only who waits rings */
+  EB_LED,     /* for some milliseconds the Lua thread does its work whenever that
+              ** waits: only a pile of what is to go out soon rings */
   EB_ASLEEP   /* everybody rings */
 } eb_sleep;
+
+/* What whoever posts does next. */
+typedef enum eb_haste {
+  EB_LATER,   /* the item may wait some milliseconds, or until a kick: an ack */
+  EB_SOON,    /* more of the same: the thread sends beside it */
+  EB_WAITING  /* waits for the answer */
+} eb_haste;
 
 typedef struct eb_outbox {
   pthread_mutex_t lock;
@@ -32,7 +41,7 @@ typedef struct eb_outbox {
   bool rung;             /* under lock: the wake was rung, not cleared */
   bool stopping;         /* under lock: close until close_deadline */
   bool abandoned;        /* under lock: end at once */
-  bool unseen;           /* under lock: the end or an alarm, not looked at */
+  bool unseen;           /* under lock: the end, an alarm, a rouse, not looked at */
   eb_ms close_deadline;  /* under lock */
   eb_ms alarm;           /* under lock: EB_NEVER when none is set */
   eb_wake wake;
@@ -42,9 +51,14 @@ bool eb_outbox_init (eb_outbox *o);
 void eb_outbox_fini (eb_outbox *o);  /* frees what is in it */
 
 /* Thread: lua. The outbox owns the item. */
-void eb_outbox_post (eb_outbox *o, eb_item *item, bool urgent);
+void eb_outbox_post (eb_outbox *o, eb_item *item, eb_haste haste);
 /* Thread: lua. Wakes the I/O thread if anything waits for it. */
 void eb_outbox_kick (eb_outbox *o);
+/* Thread: lua. Wakes the I/O thread, though there is nothing. */
+void eb_outbox_rouse (eb_outbox *o);
+/* Thread: lua. Moves all items to the end of 'to', on behalf of the I/O thread:
+** how deeply that sleeps stays as it is. */
+void eb_outbox_take_for (eb_outbox *o, eb_list *to);
 /* Thread: lua. Asks for the end: in order until 'deadline', or at once. */
 void eb_outbox_stop (eb_outbox *o, eb_ms deadline);
 void eb_outbox_abandon (eb_outbox *o);
@@ -77,6 +91,8 @@ void eb_inbox_fini (eb_inbox *i);  /* frees what is in it */
 
 /* Thread: io. Empties 'from'. */
 void eb_inbox_push (eb_inbox *i, eb_list *from);
+/* Thread: lua, which looks at once: rings nobody. */
+void eb_inbox_add (eb_inbox *i, eb_list *from);
 
 /* Thread: any. Wakes the Lua thread, though there is nothing. */
 void eb_inbox_ring (eb_inbox *i);

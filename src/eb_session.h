@@ -67,9 +67,10 @@ typedef struct eb_session_stats {
   size_t unconfirmed;
   size_t consumers;
   size_t unsettled;       /* deliveries */
-  /* Counted by eb_io: rounds of its loop, each a poll or none; calls to the
-  ** transport. */
+  /* Counted by eb_io: rounds of its loop, each a poll or none, and how many of
+  ** them the Lua thread led; calls to the transport. */
   uint64_t turns;
+  uint64_t led;
   uint64_t reads;
   uint64_t writes;
   bool blocked;

@@ -517,6 +517,7 @@ static void push_stats (lua_State *L, const eb_session_stats *s) {
   set_count(L, "consumers", s->consumers);
   set_count(L, "unsettled", s->unsettled);
   set_count(L, "turns", s->turns);
+  set_count(L, "led", s->led);
   set_count(L, "reads", s->reads);
   set_count(L, "writes", s->writes);
   lua_pushboolean(L, s->blocked);

@@ -34,13 +34,13 @@ TEST(only_the_depth_of_sleep_decides_who_rings) {
   eb_list got;
   eb_list_init(&got);
   CHECK(eb_outbox_init(&o));
-  eb_outbox_post(&o, new_item(1), true);
+  eb_outbox_post(&o, new_item(1), EB_WAITING);
   CHECK(!readable(&o.wake, 0));           /* awake: it will look */
   CHECK(!eb_outbox_sleep(&o, EB_ASLEEP)); /* it does */
   eb_outbox_take(&o, &got);
   CHECK_INT(got.count, 1);
   CHECK(eb_outbox_sleep(&o, EB_DOZING));
-  eb_outbox_post(&o, new_item(2), false);
+  eb_outbox_post(&o, new_item(2), EB_SOON);
   CHECK(!readable(&o.wake, 0));
   eb_outbox_kick(&o);
   CHECK(readable(&o.wake, 0));
@@ -49,14 +49,78 @@ TEST(only_the_depth_of_sleep_decides_who_rings) {
   CHECK(eb_outbox_sleep(&o, EB_ASLEEP));
   eb_outbox_kick(&o);                     /* nothing to look at */
   CHECK(!readable(&o.wake, 0));
-  eb_outbox_post(&o, new_item(3), false);
+  eb_outbox_post(&o, new_item(3), EB_SOON);
   CHECK(readable(&o.wake, 0));
   eb_outbox_take(&o, &got);
   CHECK_INT(got.count, 3);
   CHECK(eb_outbox_sleep(&o, EB_DOZING));
-  eb_outbox_post(&o, new_item(4), true);
+  eb_outbox_post(&o, new_item(4), EB_WAITING);
   CHECK(readable(&o.wake, 0));
   eb_list_free(&got);
+  eb_outbox_fini(&o);
+}
+
+TEST(who_is_led_is_rung_by_a_pile_of_what_is_to_go_out_soon) {
+  eb_outbox o;
+  eb_list got;
+  eb_list_init(&got);
+  CHECK(eb_outbox_init(&o));
+  CHECK(eb_outbox_sleep(&o, EB_LED));
+  eb_outbox_post(&o, new_item(1), EB_WAITING);
+  eb_outbox_post(&o, new_item(2), EB_LATER);
+  CHECK(!readable(&o.wake, 0));
+  eb_outbox_take_for(&o, &got);
+  CHECK_INT(got.count, 2);
+  eb_outbox_kick(&o);  /* nothing is left */
+  CHECK(!readable(&o.wake, 0));
+  eb_outbox_post(&o, new_item(3), EB_LATER);
+  eb_outbox_kick(&o);  /* whoever leads no longer */
+  CHECK(readable(&o.wake, 0));
+  eb_outbox_take(&o, &got);
+  CHECK(eb_outbox_sleep(&o, EB_LED));
+  eb_outbox_post(&o, new_item(4), EB_SOON);
+  CHECK(!readable(&o.wake, 0));
+  for (uint64_t id = 5; id < 50; id++) eb_outbox_post(&o, new_item(id), EB_SOON);
+  CHECK(readable(&o.wake, 0));
+  eb_list_free(&got);
+  eb_outbox_fini(&o);
+}
+
+TEST(a_take_for_the_sleeper_leaves_its_ring_and_its_sleep) {
+  eb_outbox o;
+  eb_list got;
+  eb_list_init(&got);
+  CHECK(eb_outbox_init(&o));
+  CHECK(eb_outbox_sleep(&o, EB_ASLEEP));
+  eb_outbox_post(&o, new_item(1), EB_WAITING);
+  eb_outbox_take_for(&o, &got);
+  CHECK(readable(&o.wake, 0));
+  CHECK(!eb_outbox_sleep(&o, EB_ASLEEP));  /* rung: it looks first */
+  eb_outbox_take(&o, &got);
+  CHECK(!readable(&o.wake, 0));
+  CHECK(eb_outbox_sleep(&o, EB_ASLEEP));
+  eb_outbox_take_for(&o, &got);
+  eb_outbox_post(&o, new_item(2), EB_LATER);  /* still asleep */
+  CHECK(readable(&o.wake, 0));
+  eb_list_free(&got);
+  eb_outbox_fini(&o);
+}
+
+TEST(a_rouse_is_not_slept_over) {
+  eb_outbox o;
+  eb_list got;
+  eb_ms deadline;
+  bool abandoned;
+  eb_list_init(&got);
+  CHECK(eb_outbox_init(&o));
+  eb_outbox_rouse(&o);
+  CHECK(!eb_outbox_sleep(&o, EB_ASLEEP));
+  CHECK(!eb_outbox_stopping(&o, &deadline, &abandoned));
+  CHECK(eb_outbox_sleep(&o, EB_ASLEEP));
+  eb_outbox_rouse(&o);
+  CHECK(readable(&o.wake, 0));
+  eb_outbox_take(&o, &got);
+  CHECK(!readable(&o.wake, 0));
   eb_outbox_fini(&o);
 }
 
@@ -123,7 +187,7 @@ TEST(a_busy_outbox_loses_nothing_and_does_not_spin) {
   pthread_t t;
   CHECK(pthread_create(&t, NULL, sleep_and_take, &s) == 0);
   for (uint64_t id = 1; id <= MANY; id++) {
-    eb_outbox_post(&s.box, new_item(id), id % 7 == 0);
+    eb_outbox_post(&s.box, new_item(id), id % 7 == 0 ? EB_WAITING : EB_SOON);
     if (id % 50 == 0) eb_outbox_kick(&s.box);
   }
   eb_outbox_stop(&s.box, 0);
@@ -281,6 +345,9 @@ TEST(an_alarm_wakes_a_sleeper_that_would_sleep_longer) {
 int main (void) {
   RUN(an_alarm_wakes_a_sleeper_that_would_sleep_longer);
   RUN(only_the_depth_of_sleep_decides_who_rings);
+  RUN(who_is_led_is_rung_by_a_pile_of_what_is_to_go_out_soon);
+  RUN(a_take_for_the_sleeper_leaves_its_ring_and_its_sleep);
+  RUN(a_rouse_is_not_slept_over);
   RUN(a_stop_during_a_turn_is_not_slept_over);
   RUN(a_busy_outbox_loses_nothing_and_does_not_spin);
   RUN(a_stop_wakes_a_sleeper_at_any_moment);

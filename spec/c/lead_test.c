@@ -1,0 +1,226 @@
+/* Leading: a program's thread that waits does the connection's work itself, and loses nothing by it. */
+#include <errno.h>
+#include <string.h>
+
+#include "io_peer.h"
+
+static eb_session_stats stats_of (eb_bus *bus, eb_side side) {
+  eb_session_stats s;
+  eb_bus_get_stats(bus, side, &s);
+  return s;
+}
+
+static int confirmed_one_at_a_time (eb_bus *bus, int count) {
+  int confirmed = 0;
+  for (int i = 0; i < count; i++)
+    if (answer_of(bus, publish(bus, PATIENCE_MS), NULL) == EB_OK) confirmed++;
+  return confirmed;
+}
+
+static bool reaches (atomic_int *figure, int value) {
+  eb_ms until = eb_clock_now() + PATIENCE_MS;
+  while (atomic_load(figure) < value && eb_clock_now() < until) usleep(1000);
+  return atomic_load(figure) >= value;
+}
+
+TEST(whoever_waits_for_each_confirm_sends_and_receives_himself) {
+  static broker b;
+  broker_start(&b, NORMAL);
+  eb_bus *bus = open_on(&b);
+  CHECK(bus != NULL);
+  CHECK_INT(confirmed_one_at_a_time(bus, 20), 20);
+  eb_session_stats before = stats_of(bus, EB_PUBLISH);
+  CHECK_INT(confirmed_one_at_a_time(bus, 500), 500);
+  eb_session_stats after = stats_of(bus, EB_PUBLISH);
+  /* Two turns for each; the thread looks in now and then. */
+  uint64_t turns = after.turns - before.turns, led = after.led - before.led;
+  CHECK(led >= 500);
+  CHECK(turns - led <= turns / 4);
+  eb_bus_shutdown(bus, 5000);
+  CHECK(ends(bus, 5000));
+  eb_bus_free(bus);
+  broker_stop(&b);
+  CHECK_INT(b.publishes, 520);
+  CHECK_INT(b.closed_in_order, 1);
+}
+
+TEST(what_is_posted_after_a_lead_is_sent_though_nobody_waits) {
+  static broker b;
+  broker_start(&b, NORMAL);
+  eb_bus *bus = open_on(&b);
+  CHECK(bus != NULL);
+  for (int i = 0; i < 50; i++) {
+    CHECK_INT(confirmed_one_at_a_time(bus, 3), 3);
+    CHECK(publish(bus, PATIENCE_MS) != 0);  /* and goes on without waiting */
+    CHECK(reaches(&b.publishes, 4 * i + 4));
+  }
+  eb_bus_free(bus);
+  broker_stop(&b);
+}
+
+TEST(a_connection_lost_under_the_lead_comes_back_and_nothing_is_lost) {
+  static broker b;
+  broker_start(&b, HANG_UP);
+  eb_bus *bus = open_on(&b);
+  CHECK(bus != NULL);
+  CHECK_INT(confirmed_one_at_a_time(bus, 400), 400);
+  CHECK(b.connections >= 400 / HANG_UP_AFTER);
+  eb_bus_shutdown(bus, 5000);
+  CHECK(ends(bus, 5000));
+  eb_bus_free(bus);
+  broker_stop(&b);
+}
+
+static bool subscribes (eb_bus *bus) {
+  eb_error err;
+  eb_subscribe *s = eb_item_new(EB_ITEM_SUBSCRIBE, sizeof *s, 64);
+  if (s == NULL) abort();
+  s->item.deadline = EB_NEVER;  /* or the thread would wake for it */
+  s->queue = eb_bytes_of("q", 1);
+  s->prefetch = 10;
+  return answer_of(bus, eb_bus_post(bus, &s->item, true, &err), NULL) == EB_OK;
+}
+
+static void settle_down (eb_bus *bus) {
+  for (int i = 0; i < 5; i++) {
+    eb_item *item;
+    usleep(20000);
+    while ((item = eb_bus_next(bus)) != NULL) eb_item_free(item);
+  }
+}
+
+/* The thread sleeps for as long as the heartbeats let it; what the leader reads is to be followed up much sooner. */
+TEST(what_a_leader_heard_last_is_followed_up_by_the_thread) {
+  for (int round = 0; round < 5; round++) {
+    static broker b;
+    broker_start(&b, NORMAL);
+    eb_bus *bus = open_on(&b);
+    CHECK(bus != NULL);
+    CHECK(subscribes(bus));
+    settle_down(bus);
+    atomic_store(&b.cancel, true);
+    eb_bus_wait(bus, 9);
+    CHECK(reaches(&b.consumes, 2));  /* while the program does something else */
+    eb_bus_free(bus);
+    broker_stop(&b);
+  }
+}
+
+/* Deadlines are kept by whoever leads, and by the thread after him. */
+TEST(an_answer_that_never_comes_is_given_up_in_time) {
+  static broker b;
+  broker_start(&b, NEVER_CONFIRM);
+  eb_bus *bus = open_on(&b);
+  CHECK(bus != NULL);
+  int64_t timeouts[] = {1, 5, 9, 15, 100};
+  for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
+    eb_ms began = eb_clock_now();
+    CHECK_INT(answer_of(bus, publish(bus, timeouts[i]), NULL), EB_ERR_TIMEOUT);
+    CHECK(eb_clock_now() - began < PATIENCE_MS / 2);
+  }
+  eb_bus_free(bus);
+  broker_stop(&b);
+}
+
+TEST(an_idle_wait_costs_neither_thread_turns) {
+  static broker b;
+  broker_start(&b, NORMAL);
+  eb_bus *bus = open_on(&b);
+  CHECK(bus != NULL);
+  CHECK_INT(confirmed_one_at_a_time(bus, 3), 3);
+  eb_session_stats before = stats_of(bus, EB_PUBLISH);
+  eb_ms until = eb_clock_now() + 300;
+  int64_t spent = cpu_ms();
+  while (eb_clock_now() < until) eb_bus_wait(bus, until - eb_clock_now());
+  CHECK(cpu_ms() - spent < 150);
+  CHECK_INT(confirmed_one_at_a_time(bus, 1), 1);
+  CHECK(stats_of(bus, EB_PUBLISH).turns - before.turns < 40);
+  eb_bus_free(bus);
+  broker_stop(&b);
+}
+
+TEST(a_bus_is_freed_in_the_midst_of_it) {
+  static broker b;
+  broker_start(&b, HANG_UP);
+  for (int i = 0; i < 30; i++) {
+    eb_bus *bus = open_on(&b);
+    CHECK(bus != NULL);
+    CHECK_INT(confirmed_one_at_a_time(bus, i % 5), i % 5);
+    publish(bus, PATIENCE_MS);
+    eb_bus_wait(bus, 1);
+    eb_bus_free(bus);
+  }
+  broker_stop(&b);
+}
+
+/* As exit() in another thread does, through stop_all. */
+static void *stop_later (void *arg) {
+  usleep(20000);
+  eb_io_stop(arg, eb_ms_after(eb_clock_now(), 5000));
+  return NULL;
+}
+
+TEST(another_thread_may_end_a_connection_that_is_led) {
+  static broker b;
+  broker_start(&b, NORMAL);
+  eb_error err;
+  eb_inbox inbox;
+  eb_url url;
+  eb_io_config c;
+  char text[100];
+  memset(&c, 0, sizeof c);
+  CHECK(eb_inbox_init(&inbox));
+  snprintf(text, sizeof text, "amqp://guest:guest@127.0.0.1:%u/%%2f", b.port);
+  CHECK(eb_url_parse(text, &url, &err));
+  c.session.vhost = url.vhost;
+  c.session.user = url.user;
+  c.session.password = url.password;
+  c.session.connection_name = "lead_test";
+  c.session.window_count = 100;
+  c.session.window_bytes = 1 << 20;
+  c.link.url = &url;
+  c.link.connection_timeout_ms = 5000;
+  c.link.reconnect_delay_ms = c.link.reconnect_max_ms = 20;
+  eb_io *io = eb_io_new(&c, &inbox, &err);
+  CHECK(io != NULL && eb_io_start(io, &err));
+  CHECK(reaches(&b.connections, 1));
+  pthread_t t;
+  CHECK(pthread_create(&t, NULL, stop_later, io) == 0);
+  bool closed = false, led = false;
+  eb_ms until = eb_clock_now() + PATIENCE_MS, due;
+  while (!closed && eb_clock_now() < until) {
+    struct pollfd p = {-1, 0, 0};
+    if (eb_io_lead(io, eb_clock_now() + EB_IO_LEAD_MS, true, &p.fd, &p.events, &due)) {
+      led = true;
+      poll(&p, 1, EB_IO_LEAD_MS);
+      eb_io_leave(io);
+    } else {
+      usleep(1000);
+    }
+    eb_list got;
+    eb_list_init(&got);
+    eb_inbox_take(&inbox, &got);
+    for (eb_item *item; (item = eb_list_pop(&got)) != NULL; eb_item_free(item))
+      closed |= item->kind == EB_ITEM_NOTICE && ((eb_notice *)item)->event == EB_EVENT_CLOSED;
+  }
+  CHECK(led);
+  CHECK(closed);
+  pthread_join(t, NULL);
+  eb_io_free(io);
+  eb_inbox_fini(&inbox);
+  eb_url_fini(&url);
+  broker_stop(&b);
+  CHECK_INT(b.closed_in_order, 1);
+}
+
+int main (void) {
+  RUN(whoever_waits_for_each_confirm_sends_and_receives_himself);
+  RUN(what_is_posted_after_a_lead_is_sent_though_nobody_waits);
+  RUN(a_connection_lost_under_the_lead_comes_back_and_nothing_is_lost);
+  RUN(what_a_leader_heard_last_is_followed_up_by_the_thread);
+  RUN(an_answer_that_never_comes_is_given_up_in_time);
+  RUN(an_idle_wait_costs_neither_thread_turns);
+  RUN(a_bus_is_freed_in_the_midst_of_it);
+  RUN(another_thread_may_end_a_connection_that_is_led);
+  return check_done();
+}
