@@ -1,11 +1,12 @@
 --- Work to be counted by bench/counters.lua: one job, so many times.
 ---
----     counted.lua encode|decode|publish|consume N [URL QUEUE]
+---     counted.lua encode|decode|publish|consume N [URL QUEUE [SUBSCRIPTIONS]]
 ---
 --- encode, decode: the order of the spec, and JSON. publish: as the envelope, confirmed, 1,000 outstanding. consume:
---- prefetch 200, decoded, one field summed, acknowledged. The last two say what their connection did.
+--- prefetch 200, decoded, one field summed, acknowledged, by so many subscriptions of the queue (1); it says "ready" when
+--- they have begun. The last two say what their connection did, and the most memory that the process had.
 
-local job, count, url, queue = arg[1], tonumber(arg[2]), arg[3], arg[4]
+local job, count, url, queue, subscriptions = arg[1], tonumber(arg[2]), arg[3], arg[4], tonumber(arg[5] or 1)
 
 local function order(i)
   return {
@@ -44,15 +45,24 @@ if job == "publish" then
   eventbus.assert(bus:flush(300))
 else
   local seen, total = 0, 0
-  eventbus.assert(bus:subscribe(queue, {
-    ["order.created"] = function(event)
-      total = total + event.data.total
-      seen = seen + 1
-      if seen == count then bus:stop() end
-    end,
-  }, { prefetch = 200 }))
+  for _ = 1, subscriptions do
+    eventbus.assert(bus:subscribe(queue, {
+      ["order.created"] = function(event)
+        total = total + event.data.total
+        seen = seen + 1
+        if seen == count then bus:stop() end
+      end,
+    }, { prefetch = 200 }))
+  end
+  print "ready"
+  io.stdout:flush()
   eventbus.assert(bus:run { timeout = 300 })
   assert(total == 1000 * count, "not all events came")
 end
 print(("calls %d"):format(calls() - before))
+local status = io.open "/proc/self/status"
+if status then
+  print(("resident %s"):format(status:read("*a"):match "VmHWM:%s*(%d+ kB)"))
+  status:close()
+end
 bus:close()

@@ -1,6 +1,7 @@
 --- Counts what the library costs, and compares with bench/counters.txt: instructions, under valgrind, of one encode, decode,
---- publish and delivery; rounds and system calls of the connection's thread for 1,000 events. Counts repeat on a noisy
---- machine, where times do not. Each instruction count is the difference of two runs, so that the start drops out.
+--- publish and delivery; how much more the last two cost late in a long run, or with 1,000 subscriptions; rounds and system
+--- calls of the connection's thread for 1,000 events. Counts repeat on a noisy machine, where times do not. Each instruction
+--- count is the difference of two runs, so that the start drops out.
 --- The last line reads `N passed, N failed`. Run it through `make counters`.
 ---
 ---     counters.lua [--record]      --record writes what was counted to the file
@@ -26,29 +27,53 @@ local function wanted_number(out, pattern, command)
   return n
 end
 
+-- Instructions of a run that did all its work.
+local function collected(out, command)
+  if command:find(" publish ") or command:find(" consume ") then wanted_number(out, "calls (%d+)", command) end
+  return wanted_number(out, "Collected : (%d+)", command)
+end
+
 local dir = run("mktemp -d \"${TMPDIR:-/tmp}/eventbus-counters.XXXXXX\""):gsub("%s+$", "")
 
 local function stop()
   os.execute("bin/eventbus-broker stop " .. dir .. " --now >/dev/null 2>&1; rm -rf " .. dir)
 end
 
-local function command_of(job, count, url)
-  return ("%s bench/counted.lua %s %d %s counted"):format(LUA, job, count, url or "")
-end
-
-local function instructions(job, few, many, url)
-  local counts = {}
-  for i, count in ipairs { few, many } do
-    if job == "consume" then run(command_of("publish", count, url)) end
-    local command = VALGRIND .. command_of(job, count, url)
-    counts[i] = wanted_number(run(command), "Collected : (%d+)", command)
-  end
-  return (counts[2] - counts[1]) / (many - few)
+local function command_of(job, count, url, subscriptions)
+  return ("%s bench/counted.lua %s %d %s counted %d"):format(LUA, job, count, url or "", subscriptions or 1)
 end
 
 local function calls(job, count, url)
   local command = command_of(job, count, url)
   return wanted_number(run(command), "calls (%d+)", command) / count * 1000
+end
+
+-- Of one event, from the `few`th to the `many`th.
+local function instructions(job, few, many, url)
+  local counts = {}
+  for i, count in ipairs { few, many } do
+    if job == "consume" then calls("publish", count, url) end
+    local command = VALGRIND .. command_of(job, count, url)
+    counts[i] = collected(run(command), command)
+  end
+  return (counts[2] - counts[1]) / (many - few)
+end
+
+-- The same of a delivery to one of many subscriptions, which are there before the events.
+local function instructions_of_many(subscriptions, few, many, url)
+  local counts = {}
+  for i, count in ipairs { few, many } do
+    local command = VALGRIND .. command_of("consume", count, url, subscriptions)
+    local pipe = assert(io.popen(command .. " 2>&1", "r"))
+    local out = ""
+    for line in pipe:lines() do
+      if line == "ready" then calls("publish", count, url) end
+      out = out .. line .. "\n"
+    end
+    pipe:close()
+    counts[i] = collected(out, command)
+  end
+  return (counts[2] - counts[1]) / (many - few)
 end
 
 local function measure()
@@ -58,8 +83,15 @@ local function measure()
   local function add(name, value) counted[#counted + 1] = { name = name, value = math.floor(value + 0.5) } end
   add("instructions.encode", instructions("encode", 1000, 6000))
   add("instructions.decode", instructions("decode", 1000, 6000))
-  add("instructions.publish", instructions("publish", 500, 3500, url))
-  add("instructions.deliver", instructions("consume", 500, 3500, url))
+  local publish, deliver = instructions("publish", 500, 3500, url), instructions("consume", 500, 3500, url)
+  add("instructions.publish", publish)
+  add("instructions.deliver", deliver)
+  add("flat.publish", 100 * instructions("publish", 5000, 10000, url) / publish)
+  add("flat.deliver", 100 * instructions("consume", 5000, 10000, url) / deliver)
+  local one = instructions_of_many(1, 500, 3500, url)
+  for _, subscriptions in ipairs { 10, 100, 1000 } do
+    add("flat.subscriptions" .. subscriptions, 100 * instructions_of_many(subscriptions, 500, 3500, url) / one)
+  end
   add("calls.publish", calls("publish", 10000, url))
   add("calls.deliver", calls("consume", 10000, url))
   return counted
@@ -90,8 +122,8 @@ if record then
   end
   for _, each in ipairs(counted) do
     local before = baseline[each.name]
-    -- Calls depend on how fast the broker is: what the file says of them is a bound.
-    local value = each.name:find("^calls") and before and before.value or each.value
+    -- Calls depend on how fast the broker is: what the file says of them is a bound, as is what "flat" means.
+    local value = each.name:find("^instr") and each.value or before and before.value or each.value
     lines[#lines + 1] = ("%-22s %8d %4d%%"):format(each.name, value, before and before.percent or 10)
   end
   local file = assert(io.open(BASELINE, "w"))
