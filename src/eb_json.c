@@ -64,6 +64,7 @@ static eb_json_token out_of_memory (eb_json *j) {
 
 static void skip_space (eb_json *j) {
   const char *p = j->p, *end = j->end;
+  if (p < end && (unsigned char)*p > ' ') return;  /* most often */
   while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
   j->p = p;
 }
@@ -257,7 +258,9 @@ static bool read_escaped (eb_json *j, const char *p) {
 
 /* j->p is behind the quote. The string becomes j->text; false: failed. */
 static bool read_string (eb_json *j) {
-  const char *p = eb_run(j->p, j->end, NULL);
+  const char *p = (const char *)eb_run_ascii(
+      (const unsigned char *)j->p, (const unsigned char *)j->end, NULL);
+  if (p == j->end || *p != '"') p = eb_run(p, j->end, NULL);
   if (p == j->end) return bad_char(j, p);
   if (*p == '\\') return read_escaped(j, p);
   if (*p != '"') return bad_char(j, p);
