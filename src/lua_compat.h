@@ -76,6 +76,13 @@ static inline void eb_rawsetp (lua_State *L, int i, const void *p) {
 
 #if LUA_VERSION_NUM < 504
 #define lua_newuserdatauv(L, size, n) lua_newuserdata(L, size)
+#if LUA_VERSION_NUM < 502
+#define lua_getiuservalue(L, i, n) lua_getfenv(L, i)
+#define lua_setiuservalue(L, i, n) lua_setfenv(L, i)
+#else
+#define lua_getiuservalue(L, i, n) lua_getuservalue(L, i)
+#define lua_setiuservalue(L, i, n) lua_setuservalue(L, i)
+#endif
 #endif
 
 #endif

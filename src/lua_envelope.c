@@ -319,10 +319,15 @@ static bool wrong_kind (reader *r, const char *field, const char *want,
                       eb_json_token_name(t));
 }
 
-static void set (reader *r, const char *field) {
-  lua_pushstring(r->L, field);
-  lua_insert(r->L, -2);
+/* Sets the field whose name, and above it the value, are on top. */
+static void set (reader *r) {
   lua_rawset(r->L, r->event);
+}
+
+/* The text of the reader, which may come again. */
+static void push_word (reader *r) {
+  lua_names_push(r->L, r->value.names, r->value.names_table, r->json->text,
+                 r->json->size);
 }
 
 static bool read_required (reader *r, const char *field, eb_json_token t,
@@ -331,8 +336,11 @@ static bool read_required (reader *r, const char *field, eb_json_token t,
   if (t != EB_JSON_STRING) return wrong_kind(r, field, "a string", t);
   if (j->size == 0) return wrong(r, field, "empty");
   if (j->size > 1024) return wrong(r, field, "longer than 1024 bytes");
-  lua_pushlstring(r->L, j->text, j->size);
-  set(r, field);
+  if (has == &r->has_type)
+    push_word(r);
+  else  /* another one in each event */
+    lua_pushlstring(r->L, r->json->text, r->json->size);
+  set(r);
   *has = true;
   return true;
 }
@@ -345,25 +353,25 @@ static bool read_timestamp (reader *r, eb_json_token t) {
 }
 
 /* null is absent, also when it comes after another value of that name. */
-static bool read_null (reader *r, const char *field) {
+static bool read_null (reader *r) {
   lua_pushnil(r->L);
-  set(r, field);
+  set(r);
   return true;
 }
 
 static bool read_optional (reader *r, const char *field, eb_json_token t) {
-  if (t == EB_JSON_NULL) return read_null(r, field);
+  if (t == EB_JSON_NULL) return read_null(r);
   if (t != EB_JSON_STRING) return wrong_kind(r, field, "a string", t);
-  lua_pushlstring(r->L, r->json->text, r->json->size);
-  set(r, field);
+  push_word(r);
+  set(r);
   return true;
 }
 
 static bool read_metadata (reader *r, eb_json_token t) {
-  if (t == EB_JSON_NULL) return read_null(r, "metadata");
+  if (t == EB_JSON_NULL) return read_null(r);
   if (t != EB_JSON_OBJECT) return wrong_kind(r, "metadata", "an object", t);
   if (!lua_value_decode(&r->value, t)) return false;
-  set(r, "metadata");
+  set(r);
   return true;
 }
 
@@ -379,7 +387,7 @@ static bool read_by_codec (reader *r, const char *begin, eb_json_token t) {
     return codec_failed(L, &r->json->err, EB_ERR_MALFORMED,
                         "envelope field \"data\"");
   lua_pop(L, 1);
-  set(r, "data");
+  set(r);
   return true;
 }
 
@@ -397,7 +405,7 @@ static bool read_data (reader *r) {
   if (r->codec != 0 && !lua_isnil(r->L, r->codec))
     return read_by_codec(r, begin, t);
   if (!lua_value_decode(&r->value, t)) return false;
-  set(r, "data");
+  set(r);
   return true;
 }
 
@@ -406,16 +414,15 @@ static bool is (const eb_json *j, const char *name, size_t n) {
 }
 
 static bool read_other (reader *r) {
-  lua_State *L = r->L;
-  lua_pushlstring(L, r->json->text, r->json->size);
   if (!lua_value_decode(&r->value, eb_json_next(r->json))) return false;
-  lua_rawset(L, r->event);
+  set(r);
   return true;
 }
 
 /* The reader stands behind a name. */
 static bool read_field (reader *r) {
   eb_json *j = r->json;
+  push_word(r);
   if (is(j, "data", 4)) return read_data(r);
   if (is(j, "id", 2)) return read_required(r, "id", eb_json_next(j), &r->has_id);
   if (is(j, "type", 4))
@@ -453,17 +460,11 @@ int lua_envelope_decode_body (lua_State *L, const char *p, size_t n,
   r.L = L;
   if (codec != 0 && !lua_isnoneornil(L, codec)) r.codec = lua_absindex(L, codec);
   luaL_checkstack(L, 24, NULL);
-  lua_array_mt_push(L);
-  r.value.array_mt = lua_gettop(L);
   lua_createtable(L, 0, 8);
   r.event = lua_gettop(L);
-  lua_scratch *s = lua_scratch_take(L);
-  r.json = lua_scratch_read(s, p, n, EB_JSON_DEPTH);
-  r.value.guess = &s->guess;
-  r.value.L = L;
-  r.value.json = r.json;
-  r.value.big = LUA_BIG_ERROR;
-  r.value.marks = true;
+  lua_scratch_take(L);
+  lua_scratch_decoder(L, r.event + 1, p, n, EB_JSON_DEPTH, &r.value);
+  r.json = r.value.json;
   eb_error err;
   bool ok = decode(&r);
   if (!ok) err = r.json->err;

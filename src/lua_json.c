@@ -76,7 +76,9 @@ static int json_decode (lua_State *L) {
   size_t n;
   const char *p = luaL_checklstring(L, 1, &n);
   unsigned max_depth = EB_JSON_DEPTH;
-  lua_decoder d = {L, NULL, LUA_BIG_ERROR, true, 0, NULL};
+  lua_big big = LUA_BIG_ERROR;
+  bool marks = true;
+  lua_decoder d;
   lua_settop(L, 2);
   if (!lua_isnil(L, 2)) {
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -86,29 +88,27 @@ static int json_decode (lua_State *L) {
       if (strcmp(name, "max_depth") == 0)
         max_depth = depth_option(L);
       else if (strcmp(name, "big") == 0)
-        d.big = big_option(L);
+        big = big_option(L);
       else if (strcmp(name, "mark_arrays") == 0)
-        d.marks = lua_toboolean(L, -1) != 0;
+        marks = lua_toboolean(L, -1) != 0;
       else
         return luaL_error(
             L, "unknown option '%s' (max_depth, big, mark_arrays)", name);
       lua_pop(L, 1);
     }
   }
-  lua_array_mt_push(L);
-  d.array_mt = lua_gettop(L);
-  lua_scratch *s = lua_scratch_take(L);
-  int scratch = lua_gettop(L);
-  d.json = lua_scratch_read(s, p, n, max_depth);
-  d.guess = &s->guess;
+  lua_scratch_take(L);  /* at 3 */
+  lua_scratch_decoder(L, 3, p, n, max_depth, &d);
+  d.big = big;
+  d.marks = marks;
   bool ok = lua_value_decode(&d, eb_json_next(d.json)) &&
             eb_json_next(d.json) == EB_JSON_END;
   if (ok) {
-    lua_scratch_give(L, scratch);
+    lua_scratch_give(L, 3);
     return 1;
   }
   eb_error err = d.json->err;
-  lua_scratch_give(L, scratch);
+  lua_scratch_give(L, 3);
   return fail(L, &err, NULL);
 }
 

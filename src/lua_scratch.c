@@ -5,9 +5,12 @@
 
 #define SCRATCH_TYPE "eventbus.scratch"
 
-enum { KEEP = 256 * 1024 };  /* a larger buffer is given back */
+enum {
+  KEEP = 256 * 1024,         /* a larger buffer is given back */
+  ARRAY_MT = LUA_NAMES + 1   /* where the table of names has the array mark */
+};
 
-static const char IDLE_KEY = 0;  /* its address names the idle one */
+static const char KEPT_KEY = 0;  /* its address names the one that is kept */
 
 static void end_reading (lua_scratch *s) {
   if (s->reading) eb_json_fini(&s->json);
@@ -22,35 +25,50 @@ static int scratch_gc (lua_State *L) {
 }
 
 static lua_scratch *push_new (lua_State *L) {
-  lua_scratch *s = lua_newuserdatauv(L, sizeof *s, 0);
+  lua_scratch *s = lua_newuserdatauv(L, sizeof *s, 1);
   memset(s, 0, sizeof *s);
   if (luaL_newmetatable(L, SCRATCH_TYPE)) {
     lua_pushcfunction(L, scratch_gc);
     lua_setfield(L, -2, "__gc");
   }
   lua_setmetatable(L, -2);
+  lua_createtable(L, ARRAY_MT, 0);
+  lua_array_mt_push(L);
+  lua_rawseti(L, -2, ARRAY_MT);
+  lua_setiuservalue(L, -2, 1);
   return s;
 }
 
 lua_scratch *lua_scratch_take (lua_State *L) {
   luaL_checkstack(L, 4, NULL);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &IDLE_KEY);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &KEPT_KEY);
   lua_scratch *s = lua_touserdata(L, -1);
-  if (s == NULL) {
+  if (s == NULL || s->taken) {
     lua_pop(L, 1);
-    return push_new(L);
+    s = push_new(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &KEPT_KEY);
   }
-  lua_pushboolean(L, 0);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &IDLE_KEY);
+  s->taken = true;
   return s;
 }
 
-eb_json *lua_scratch_read (lua_scratch *s, const char *p, size_t n,
-                           unsigned max_depth) {
+void lua_scratch_decoder (lua_State *L, int index, const char *p, size_t n,
+                          unsigned max_depth, lua_decoder *d) {
+  lua_scratch *s = lua_touserdata(L, index);
   end_reading(s);
   eb_json_init(&s->json, p, n, max_depth);
   s->reading = true;
-  return &s->json;
+  d->L = L;
+  d->json = &s->json;
+  d->big = LUA_BIG_ERROR;
+  d->marks = true;
+  d->guess = &s->guess;
+  d->names = &s->names;
+  lua_getiuservalue(L, index, 1);
+  d->names_table = lua_gettop(L);
+  lua_rawgeti(L, d->names_table, ARRAY_MT);
+  d->array_mt = d->names_table + 1;
 }
 
 void lua_scratch_give (lua_State *L, int index) {
@@ -58,6 +76,5 @@ void lua_scratch_give (lua_State *L, int index) {
   end_reading(s);
   eb_buffer_truncate(&s->out, 0);
   eb_buffer_shrink(&s->out, KEEP);
-  lua_pushvalue(L, index);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &IDLE_KEY);
+  s->taken = false;
 }

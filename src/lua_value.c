@@ -394,7 +394,8 @@ static bool decode_object (lua_decoder *d) {
       return true;
     }
     if (t == EB_JSON_KEY) {
-      lua_pushlstring(L, d->json->text, d->json->size);
+      lua_names_push(L, d->names, d->names_table, d->json->text,
+                     d->json->size);
       if (lua_value_decode(d, eb_json_next(d->json))) {
         lua_rawset(L, -3);  /* of two equal names the last one counts */
         continue;

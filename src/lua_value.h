@@ -10,6 +10,7 @@
 
 #include "eb_json.h"
 #include "lua_compat.h"
+#include "lua_names.h"
 
 enum { LUA_VALUE_PATH = 256 };
 
@@ -55,6 +56,8 @@ typedef struct lua_decoder {
   bool marks;       /* arrays carry the array mark */
   int array_mt;     /* stack index of that metatable */
   lua_guess *guess; /* outlives the decoder, and learns from it */
+  lua_names *names; /* likewise */
+  int names_table;  /* stack index of what these need */
 } lua_decoder;
 
 /* Pushes the value that begins with 't'. False: json->err says why, and the
