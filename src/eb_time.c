@@ -7,11 +7,9 @@ enum { DAY_S = 86400 };
 static const int64_t FIRST_MS = -62167219200000;  /* 0000-01-01 */
 static const int64_t LAST_MS = 253402300799999;   /* 9999-12-31T23:59:59.999 */
 
-static void digits (char *to, unsigned v, int n) {
-  while (n-- > 0) {
-    to[n] = (char)('0' + v % 10);
-    v /= 10;
-  }
+static void two (char *to, unsigned v) {
+  to[0] = (char)('0' + v / 10);
+  to[1] = (char)('0' + v % 10);
 }
 
 void eb_time_format (int64_t ms, char to[EB_TIME_TEXT]) {
@@ -37,19 +35,21 @@ void eb_time_format (int64_t ms, char to[EB_TIME_TEXT]) {
   unsigned m = mp < 10 ? mp + 3 : mp - 9;
   int64_t y = (int64_t)yoe + era * 400 + (m <= 2);
   unsigned t = (unsigned)rest;
-  digits(to, (unsigned)y, 4);
+  two(to, (unsigned)y / 100);
+  two(to + 2, (unsigned)y % 100);
   to[4] = '-';
-  digits(to + 5, m, 2);
+  two(to + 5, m);
   to[7] = '-';
-  digits(to + 8, d, 2);
+  two(to + 8, d);
   to[10] = 'T';
-  digits(to + 11, t / 3600, 2);
+  two(to + 11, t / 3600);
   to[13] = ':';
-  digits(to + 14, t / 60 % 60, 2);
+  two(to + 14, t / 60 % 60);
   to[16] = ':';
-  digits(to + 17, t % 60, 2);
+  two(to + 17, t % 60);
   to[19] = '.';
-  digits(to + 20, (unsigned)part, 3);
+  two(to + 20, (unsigned)part / 10);
+  to[22] = (char)('0' + part % 10);
   to[23] = 'Z';
 }
 
