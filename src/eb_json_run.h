@@ -90,6 +90,21 @@ static inline size_t eb_run_sequence (const unsigned char *p,
   return left < 4 || (p[3] & 0xC0) != 0x80 ? 0 : 4;
 }
 
+#if defined(__SSE2__)
+/* A bit for each of sixteen bytes that is not ASCII as it stands. 'copy', if it is not
+** NULL, gets all sixteen. */
+static inline unsigned eb_run_stops16 (const void *p, char *copy) {
+  __m128i v = _mm_loadu_si128(p);
+  if (copy != NULL) _mm_storeu_si128((void *)copy, v);
+  /* Signed: what is not ASCII is below ' ' too. */
+  __m128i stops = _mm_or_si128(
+      _mm_cmplt_epi8(v, _mm_set1_epi8(' ')),
+      _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+                   _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))));
+  return (unsigned)_mm_movemask_epi8(stops);
+}
+#endif
+
 /* The first byte at p that is not ASCII as it stands; or where fewer than sixteen
 ** bytes are left to look at. 'copy', if it is not NULL, gets what is before, and may
 ** get what is behind it up to 'end'. */
@@ -97,20 +112,10 @@ static inline const unsigned char *eb_run_ascii (const unsigned char *p,
                                                  const unsigned char *end,
                                                  char *copy) {
 #if defined(__SSE2__)
-  const __m128i quote = _mm_set1_epi8('"'), back = _mm_set1_epi8('\\');
-  const __m128i space = _mm_set1_epi8(' ');
   for (; end - p >= 16; p += 16) {
-    __m128i v = _mm_loadu_si128((const void *)p);
-    if (copy != NULL) {
-      _mm_storeu_si128((void *)copy, v);
-      copy += 16;
-    }
-    /* Signed: what is not ASCII is below ' ' too. */
-    __m128i stops = _mm_or_si128(
-        _mm_cmplt_epi8(v, space),
-        _mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, back)));
-    int mask = _mm_movemask_epi8(stops);
-    if (mask != 0) return p + __builtin_ctz((unsigned)mask);
+    unsigned stops = eb_run_stops16(p, copy);
+    if (stops != 0) return p + __builtin_ctz(stops);
+    if (copy != NULL) copy += 16;
   }
 #else
   (void)end;
