@@ -26,6 +26,12 @@ int lua_fail (lua_State *L, const eb_error *err) {
 }
 
 lua_bus *lua_bus_check (lua_State *L, int index) {
+  void *b = lua_touserdata(L, index);
+  if (b != NULL && lua_getmetatable(L, index)) {
+    bool same = lua_rawequal(L, -1, lua_upvalueindex(1)) != 0;
+    lua_pop(L, 1);
+    if (same) return b;
+  }
   return luaL_checkudata(L, index, LUA_BUS_TYPE);
 }
 
@@ -562,12 +568,21 @@ static const luaL_Reg methods[] = {
     {"__gc", lbus_gc},     {"__close", lbus_gc},  {"__tostring", lbus_tostring},
     {NULL, NULL}};
 
+/* Methods have the metatable as their first upvalue, then what lua_delivery_push
+** wants. */
+static void set_methods (lua_State *L, const luaL_Reg *list) {
+  int top = lua_gettop(L);
+  for (int i = 0; i < 1 + LUA_DELIVERY_UPVALUES; i++)
+    lua_pushvalue(L, i == 0 ? top : top - 1 - LUA_DELIVERY_UPVALUES + i);
+  luaL_setfuncs(L, list, 1 + LUA_DELIVERY_UPVALUES);
+}
+
 void lua_bus_register (lua_State *L) {
   luaL_newmetatable(L, LUA_BUS_TYPE);
-  luaL_setfuncs(L, methods, 0);
-  luaL_setfuncs(L, lua_ops, 0);
-  luaL_setfuncs(L, lua_quiet, 0);
+  set_methods(L, methods);
+  set_methods(L, lua_ops);
+  set_methods(L, lua_quiet);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
+  lua_pop(L, 1 + LUA_DELIVERY_UPVALUES);
 }

@@ -30,6 +30,7 @@ typedef struct lua_bus {
                           next one */
 } lua_bus;
 
+/* Of a method of the bus quickly, for it has the metatable as its first upvalue. */
 lua_bus *lua_bus_check (lua_State *L, int index);
 
 /* The bus, or NULL when it was closed. */
@@ -44,8 +45,9 @@ int64_t lua_seconds (lua_State *L, int index, double standard);
 /* nil, err. */
 int lua_fail (lua_State *L, const eb_error *err);
 
-/* Pushes a delivery object with nothing in it: fill it without calling Lua in
-** between. */
+/* Pushes a delivery object with nothing in it, a finished one where there is one: fill
+** it without calling Lua in between. For methods of the bus, which have the upvalues
+** for it. */
 typedef struct lua_delivery {
   eb_delivery *d;     /* NULL: settled */
   lua_bus_ref *ref;
@@ -58,8 +60,11 @@ void lua_properties_push (lua_State *L, const eb_properties *p);
 
 extern const luaL_Reg lua_ops[];     /* methods of the bus, from lua_ops.c */
 extern const luaL_Reg lua_quiet[];   /* the same, from lua_quiet.c */
+
+/* Pushes what methods of the bus have as upvalues behind the first. */
+enum { LUA_DELIVERY_UPVALUES = 3 };
 void lua_delivery_register (lua_State *L);
-void lua_bus_register (lua_State *L);
+void lua_bus_register (lua_State *L);  /* and pops it */
 int lua_bus_open (lua_State *L);     /* core.open */
 
 /* core.trap, core.untrap, core.trapped */

@@ -92,8 +92,8 @@ static const luaL_Reg functions[] = {
     {NULL, NULL}};
 
 int luaopen_eventbus_core (lua_State *L) {
-  lua_bus_register(L);
   lua_delivery_register(L);
+  lua_bus_register(L);
   lua_bell_register(L);
   luaL_newlib(L, functions);
   lua_json_open(L);

@@ -11,11 +11,27 @@
 #include "lua_error.h"
 #include "lua_table.h"
 
+/* Objects of finished deliveries, to be used again: making one, its finalizer and its
+** end cost Lua more than all else that it does for a delivery's object. */
+enum { SPARES = 256 };
+
+typedef struct spares {
+  int count;  /* of those in the table, from 1 on */
+} spares;
+
 lua_delivery *lua_delivery_push (lua_State *L) {
+  spares *s = lua_touserdata(L, lua_upvalueindex(3));
+  if (s->count > 0) {
+    lua_rawgeti(L, lua_upvalueindex(4), s->count);
+    lua_pushnil(L);  /* one that is dropped unsettled must be collected */
+    lua_rawseti(L, lua_upvalueindex(4), s->count--);
+    return lua_touserdata(L, -1);
+  }
   lua_delivery *u = lua_newuserdatauv(L, sizeof *u, 0);
   u->d = NULL;
   u->ref = NULL;
-  luaL_setmetatable(L, LUA_DELIVERY_TYPE);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_setmetatable(L, -2);
   return u;
 }
 
@@ -25,7 +41,7 @@ void lua_delivery_fill (lua_delivery *u, lua_bus *b, eb_delivery *d) {
   u->ref->refs++;
 }
 
-/* Methods have the metatable as an upvalue: it need not be looked up by name. */
+/* The metatable is an upvalue: it need not be looked up by name. */
 static lua_delivery *check (lua_State *L) {
   lua_delivery *u = lua_touserdata(L, 1);
   if (u != NULL && lua_getmetatable(L, 1)) {
@@ -63,6 +79,24 @@ static int settle_and_say (lua_State *L, eb_settlement how) {
 
 static int ldelivery_ack (lua_State *L) {
   return settle_and_say(L, EB_ACK);
+}
+
+/* finish(): acknowledges, and this object may become another delivery: the caller was
+** the last who knew it. */
+static int ldelivery_finish (lua_State *L) {
+  eb_error err;
+  lua_delivery *u = check(L);
+  spares *s = lua_touserdata(L, lua_upvalueindex(2));
+  if (u->d == NULL) luaL_error(L, "the delivery was settled already");
+  if (!settle(u, EB_ACK, &err)) return lua_fail(L, &err);
+  lua_bus_unref(u->ref);
+  u->ref = NULL;
+  if (s->count < SPARES) {
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, lua_upvalueindex(3), ++s->count);
+  }
+  lua_pushboolean(L, 1);
+  return 1;
 }
 
 /* give_back(): to its queue, without a word against it. */
@@ -217,8 +251,10 @@ static int ldelivery_event (lua_State *L) {
   return lua_fail(L, &err);
 }
 
+/* Their upvalues: the metatable, the spares, the table of these. */
 static const luaL_Reg methods[] = {
     {"ack", ldelivery_ack},
+    {"finish", ldelivery_finish},
     {"reject", ldelivery_reject},
     {"give_back", ldelivery_give_back},
     {"slim", ldelivery_slim},
@@ -242,8 +278,13 @@ static const luaL_Reg methods[] = {
 
 void lua_delivery_register (lua_State *L) {
   luaL_newmetatable(L, LUA_DELIVERY_TYPE);
-  lua_pushvalue(L, -1);
-  luaL_setfuncs(L, methods, 1);
+  spares *s = lua_newuserdatauv(L, sizeof *s, 0);
+  s->count = 0;
+  lua_createtable(L, SPARES, 0);
+  lua_pushvalue(L, -3);
+  for (int i = 0; i < LUA_DELIVERY_UPVALUES; i++)
+    lua_pushvalue(L, -1 - LUA_DELIVERY_UPVALUES);
+  luaL_setfuncs(L, methods, LUA_DELIVERY_UPVALUES);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);

@@ -300,11 +300,11 @@ function Consumer:handle(delivery, event, worker)
     -- It took too long: its event has gone back to the queue.
     if worker.abandoned then return end
   end
-  ctx._ended = true
+  ctx._delivery = false
   if ok and a ~= false and (a ~= nil or b == nil) and not is_outcome(a) then
     local counts = self._counts
     counts.handled = counts.handled + 1
-    delivery:ack()
+    delivery:finish()  -- nobody else has it: the context has let go
     if record then tell(self, record, "handled") end
     return
   end

@@ -97,7 +97,7 @@ function Context.__index(self, key)
   if method then return method end
   local read = fields[key]
   -- Once the handler has ended the delivery may be settled: what was not read by then is gone.
-  if not read or rawget(self, "_ended") then return nil end
+  if not read or not rawget(self, "_delivery") then return nil end
   local value = read(self)
   rawset(self, key, value)
   return value

@@ -118,7 +118,7 @@ function Pool:abandon()
     if ctx then
       count = count + 1
       local delivery = ctx._delivery
-      ctx._ended, ctx._delivery = true, false
+      ctx._delivery = false
       delivery:reject(true)
       worker.consumer:abandoned(worker)
     end

@@ -113,7 +113,8 @@ local function loop(hub, limits)
   local bus, count, lot = hub.core, 0, hub.parking
   local next_item, trapped = bus.next, core.trapped
   while true do
-    local delivery, id = hub:shift()
+    local delivery, id
+    if hub.first <= hub.last then delivery, id = hub:shift() end
     if not delivery then
       local kind, a, b, c
       kind, id, a, b, c = next_item(bus)  -- nil, true: publishes ended
