@@ -490,3 +490,33 @@ describe("a subscription whose cancel was lost", function()
     assert.are.equal(0, seen)
   end)
 end)
+
+describe("the object of a finished delivery", function()
+  it("becomes another delivery, which goes back to its queue when it is dropped", function()
+    local q = queue()
+    for n = 1, 2 do publish(q, "x", { n = n }) end
+    pump(function() return messages(q) == 2 end, "both events are in the queue")
+    local object = eventbus.assert(bus:get(q))._delivery
+    assert.are.equal(1, object:event().data.n)
+    assert.is_true(object:finish())
+    for _, call in ipairs { "finish", "ack", "body" } do
+      local ok, raised = pcall(object[call], object)
+      assert.is_false(ok)
+      assert.matches("settled already", raised)
+    end
+    local other = eventbus.assert(bus:get(q))._delivery
+    assert.is_true(rawequal(object, other))
+    assert.are.equal(2, other:event().data.n)
+    object, other = nil, nil  -- luacheck: no unused
+    local back
+    pump(function()
+      collectgarbage()
+      back = bus:get(q)
+      return back
+    end, "the dropped event came again")
+    assert.is_true(back:redelivered())
+    assert.are.equal(2, back:event().data.n)
+    back:ack()
+    empty(q)
+  end)
+end)

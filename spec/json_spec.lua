@@ -554,4 +554,41 @@ describe("json called from within itself", function()
     end
     assert.equal('"x"', text_of "x")
   end)
+
+  it("tells names apart that are as long and nearly alike, in whatever order they come", function()
+    local texts = {}
+    for size = 1, 40 do
+      for _, at in ipairs { 1, math.ceil(size / 2), size } do
+        for _, letter in ipairs { "a", "b", "\\n" } do
+          texts[#texts + 1] = ("x"):rep(at - 1) .. letter .. ("x"):rep(size - at)
+        end
+      end
+    end
+    for round = 1, 3 do
+      for i = 1, #texts do
+        local text = texts[(i * 7 * round) % #texts + 1]
+        local name, value = next(json.decode(('{"%s":%d}'):format(text, i)))
+        assert.are.equal(text:gsub("\\n", "\n"), name)
+        assert.are.equal(i, value)
+      end
+    end
+  end)
+
+  it("reads escapes and what is between them, however they stand", function()
+    local parts = { '"', "\\", "\n", "\t", "\0", "a", "bcd", ("plain "):rep(4), "ї", "€", "😀", "\127" }
+    local seed = 1
+    local function random(n)
+      seed = (seed * 16807) % 2147483647
+      return seed % n + 1
+    end
+    for _ = 1, 3000 do
+      local text = {}
+      for i = 1, random(60) do text[i] = parts[random(#parts)] end
+      text = table.concat(text)
+      local written = text_of(text)
+      assert.is_true(json.decode(written) == text)
+      -- The same where the text ends: nothing is read behind it.
+      for _, cut in ipairs { 1, 2, 9, 17, 33 } do assert.is_nil((json.decode(written:sub(1, -1 - cut)))) end
+    end
+  end)
 end)
