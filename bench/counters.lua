@@ -39,12 +39,13 @@ local function stop()
   os.execute("bin/eventbus-broker stop " .. dir .. " --now >/dev/null 2>&1; rm -rf " .. dir)
 end
 
-local function command_of(job, count, url, subscriptions)
-  return ("%s bench/counted.lua %s %d %s counted %d"):format(LUA, job, count, url or "", subscriptions or 1)
+-- What is published to be consumed has a queue of its own, so that nothing else is in it.
+local function command_of(job, count, url, subscriptions, queue)
+  return ("%s bench/counted.lua %s %d %s %s %d"):format(LUA, job, count, url or "", queue or "counted", subscriptions or 1)
 end
 
-local function calls(job, count, url)
-  local command = command_of(job, count, url)
+local function calls(job, count, url, queue)
+  local command = command_of(job, count, url, 1, queue)
   return wanted_number(run(command), "calls (%d+)", command) / count * 1000
 end
 
@@ -53,7 +54,7 @@ local function instructions(job, few, many, url)
   local counts = {}
   for i, count in ipairs { few, many } do
     if job == "consume" then calls("publish", count, url) end
-    local command = VALGRIND .. command_of(job, count, url)
+    local command = VALGRIND .. command_of(job, count, url, 1, job == "publish" and "published" or "counted")
     counts[i] = collected(run(command), command)
   end
   return (counts[2] - counts[1]) / (many - few)

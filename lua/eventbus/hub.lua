@@ -217,13 +217,13 @@ function Hub:pump()
   return any
 end
 
---- Takes out what was delivered to a consumer and not begun: a list.
----@param id integer
+--- Takes out what was delivered to a consumer, or to any, and not begun: a list.
+---@param id? integer
 ---@return any[]
 function Hub:take_ready(id)
   local ready, ready_for, last, taken = {}, {}, 0, {}
   for i = self.first, self.last do
-    if self.ready_for[i] == id then
+    if id == nil or self.ready_for[i] == id then
       taken[#taken + 1] = self.ready[i]
     else
       last = last + 1

@@ -75,6 +75,8 @@ function runner.drain(hub, deadline)
   local list = {}
   for _, consumer in pairs(hub.consumers) do list[#list + 1] = consumer end
   if #list > 0 and not hub.failure.control then hub:unsubscribe(list, deadline) end
+  -- At once, for each subscription would look through those of all.
+  for _, delivery in ipairs(hub:take_ready()) do delivery:give_back() end
   for _, consumer in ipairs(list) do consumer:ended() end
   hub.consumers = {}
   give_back(hub)
