@@ -13,8 +13,20 @@
 
 enum { RESTART_BASE_MS = 500, RESTART_CAP_MS = 30000, START_TRIES = 3 };
 
-static void due_now (eb_session *s) {
+/* It waits, or has changed: consumers_pump looks at it, and at no other, for there may
+** be thousands. */
+static void rouse (eb_session *s, consumer *c) {
   s->consumers_due = s->now;
+  if (c->restless) return;
+  c->restless = true;
+  c->restless_next = s->restless;
+  s->restless = c;
+}
+
+static void calm (consumer **at) {
+  consumer *c = *at;
+  *at = c->restless_next;
+  c->restless = false;
 }
 
 static bool same_name (eb_arena *a, eb_bytes from, eb_bytes *to) {
@@ -81,13 +93,17 @@ void consumer_submit (eb_session *s, eb_subscribe *asked) {
   c->next = s->consumers;
   s->consumers = c;
   s->consumer_count++;
-  due_now(s);
+  rouse(s, c);
 }
 
 static void consumer_remove (eb_session *s, consumer *c) {
   consumer **at = &s->consumers;
   while (*at != c) at = &(*at)->next;
   *at = c->next;
+  if (c->restless) {
+    for (at = &s->restless; *at != c;) at = &(*at)->restless_next;
+    calm(at);
+  }
   s->consumer_count--;
   channel_fini(s, &c->ch);
   eb_item_free(&c->spec->item);
@@ -197,13 +213,19 @@ static bool pump_one (eb_session *s, consumer *c) {
   }
   if (may_return(s, c) && s->now >= c->retry_at) {
     if (c->restore_first) {
-      for (consumer *o = s->consumers; o != NULL; o = o->next)
+      for (consumer *o = s->restless; o != NULL; o = o->restless_next)
         o->restore_first = false;  /* it serves all that wait for it */
       if (!records_restore(s) || !caller_pump(s, &s->rpc)) return false;
     }
     if (s->restoring == 0) return start(s, c);
   }
   return true;
+}
+
+/* For a time, or to be started. */
+static bool waits (const consumer *c) {
+  return c->asking != NULL || c->cancelling != NULL ||
+         c->state == CONSUMER_WAITING;
 }
 
 static eb_ms due_of (const eb_session *s, const consumer *c) {
@@ -219,12 +241,17 @@ static eb_ms due_of (const eb_session *s, const consumer *c) {
 bool consumers_pump (eb_session *s) {
   if (s->now < s->consumers_due) return true;
   s->consumers_due = EB_NEVER;
-  for (consumer *c = s->consumers, *next; c != NULL; c = next) {
-    next = c->next;
+  for (consumer **at = &s->restless; *at != NULL;) {
+    consumer *c = *at;
     if (!pump_one(s, c)) return false;
+    if (*at != c) continue;  /* it is gone */
+    if (waits(c))
+      at = &c->restless_next;
+    else
+      calm(at);
   }
   eb_ms t = EB_NEVER;
-  for (const consumer *c = s->consumers; c != NULL; c = c->next)
+  for (const consumer *c = s->restless; c != NULL; c = c->restless_next)
     t = eb_ms_min(t, due_of(s, c));
   s->consumers_due = t;
   return true;
@@ -243,7 +270,7 @@ void consumer_cancel (eb_session *s, eb_cancel *op) {
   eb_error_set(&why, EB_ERR_CANCELLED, "cancelled before it started");
   c->cancelling = op;
   c->unwanted = true;
-  due_now(s);
+  rouse(s, c);
   if (c->state == CONSUMER_ACTIVE) {
     send_cancel(s, c);
   } else if (c->state == CONSUMER_WAITING) {
@@ -315,7 +342,7 @@ static bool on_cancel (eb_session *s, consumer *c,
   c->state = CONSUMER_WAITING;
   c->restore_first = true;
   c->retry_at = eb_ms_after(s->now, eb_backoff_next(&c->backoff));
-  due_now(s);
+  rouse(s, c);
   return true;
 }
 
@@ -343,7 +370,6 @@ bool consumer_method (eb_session *s, consumer *c, amqp_method_t *m) {
 }
 
 void consumer_closed (eb_session *s, consumer *c, const eb_error *why) {
-  due_now(s);
   if (c->asking != NULL || c->state > CONSUMER_ACTIVE || c->unwanted) {
     answer_asking(s, c, why);
     answer_cancel(s, c);
@@ -354,10 +380,10 @@ void consumer_closed (eb_session *s, consumer *c, const eb_error *why) {
   c->state = CONSUMER_WAITING;
   c->restore_first = why->code == EB_ERR_NOT_FOUND;
   c->retry_at = eb_ms_after(s->now, eb_backoff_next(&c->backoff));
+  rouse(s, c);
 }
 
 void consumers_detach (eb_session *s) {
-  due_now(s);
   for (consumer *c = s->consumers, *next; c != NULL; c = next) {
     next = c->next;
     bool starting = c->state == CONSUMER_STARTING;
@@ -376,6 +402,7 @@ void consumers_detach (eb_session *s) {
     c->state = CONSUMER_WAITING;
     c->restore_first = false;  /* the whole topology is restored anyway */
     c->retry_at = s->now;
+    rouse(s, c);
   }
 }
 

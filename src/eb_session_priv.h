@@ -91,6 +91,8 @@ typedef enum consumer_state {
 
 struct consumer {
   consumer *next;
+  consumer *restless_next;
+  bool restless;            /* in that list */
   consumer_state state;
   eb_subscribe *spec;       /* queue, prefetch, arguments; owned */
   eb_subscribe *asking;     /* to answer when consuming; then NULL */
@@ -146,6 +148,7 @@ struct eb_session {
   caller get;
   channel *ack_list;         /* channels with unsent acks */
   consumer *consumers;
+  consumer *restless;        /* those that wait for something, or did */
   size_t consumer_count;
   size_t unsettled;          /* deliveries to all of them */
   eb_ms consumers_due;       /* when to look at them again */
