@@ -89,9 +89,10 @@ local function measure()
   add("instructions.deliver", deliver)
   add("flat.publish", 100 * instructions("publish", 5000, 10000, url) / publish)
   add("flat.deliver", 100 * instructions("consume", 5000, 10000, url) / deliver)
-  local one = instructions_of_many(1, 500, 3500, url)
+  -- From where each subscription has had its first.
+  local one = instructions_of_many(1, 2000, 6000, url)
   for _, subscriptions in ipairs { 10, 100, 1000 } do
-    add("flat.subscriptions" .. subscriptions, 100 * instructions_of_many(subscriptions, 500, 3500, url) / one)
+    add("flat.subscriptions" .. subscriptions, 100 * instructions_of_many(subscriptions, 2000, 6000, url) / one)
   end
   add("calls.publish", calls("publish", 10000, url))
   add("calls.deliver", calls("consume", 10000, url))
