@@ -61,7 +61,7 @@ describe("eventbus check", function()
     -- Delivered, and not settled as long as nobody polls.
     assert(bus:subscribe("busy", function() end, { prefetch = 2000, retry = false, dead_letter = false }))
     -- Consumers come with the statistics, of each queue in its own time.
-    check_until({}, "'dead.deep consumers'=0;.*'deep consumers'=0;")
+    check_until({}, "'busy consumers'=1;.*'dead.deep consumers'=0;.*'deep consumers'=0;")
   end)
 
   teardown(function()

@@ -17,7 +17,7 @@ end
 local publish, handover = code_of("spec/model/publish.pml"), code_of("spec/model/handover.pml")
 local session = code_of("src/eb_session.h", "src/eb_session_priv.h", "src/eb_session.c", "src/eb_session_channel.c",
   "src/eb_session_connection.c", "src/eb_session_publish.c")
-local headers = code_of("src/eb_item.h", "src/eb_error.h", "src/eb_io.c") .. session
+local headers = code_of("src/eb_item.h", "src/eb_error.h", "src/eb_link.h") .. session
 
 local function names_in(list)
   local set = {}
@@ -35,7 +35,7 @@ end
 
 describe("the models' states", function()
   for _, case in ipairs {
-    { publish, "eb_phase" }, { publish, "channel_state" }, { publish, "link_state" }, { handover, "eb_settlement" },
+    { publish, "eb_phase" }, { publish, "channel_state" }, { publish, "eb_link_state" }, { handover, "eb_settlement" },
   } do
     it("are all of enum " .. case[2], function()
       assert.are.same(constants_of(case[2]), states_of(case[1], case[2]))
@@ -66,7 +66,7 @@ describe("the models' states", function()
   end)
 
   it("leave out no kind of state", function()
-    local compared = { eb_phase = 1, channel_state = 1, link_state = 1, eb_settlement = 1, eb_code = 1, handover = 1,
+    local compared = { eb_phase = 1, channel_state = 1, eb_link_state = 1, eb_settlement = 1, eb_code = 1, handover = 1,
       method = 1,
       -- The models' own: where a publish or a copy is, and what becomes of an event.
       place = 1, nature = 1 }

@@ -25,7 +25,7 @@
 /* src/eb_session.h, eb_session_priv.h, eb_io.c */
 mtype:eb_phase = { EB_PHASE_DOWN, EB_PHASE_GREETED, EB_PHASE_TUNING, EB_PHASE_OPENING, EB_PHASE_UP, EB_PHASE_CLOSING }
 mtype:channel_state = { CHAN_CLOSED, CHAN_OPENING, CHAN_OPEN, CHAN_CLOSING }
-mtype:link_state = { LINK_NONE, LINK_CONNECTING, LINK_STREAMING }
+mtype:eb_link_state = { EB_LINK_NONE, EB_LINK_CONNECTING, EB_LINK_STREAMING }
 /* Of eb_error.h: what a publish may be answered here. */
 mtype:eb_code = { EB_OK, EB_ERR_TIMEOUT, EB_ERR_BLOCKED, EB_ERR_RETURNED, EB_ERR_NACKED, EB_ERR_NOT_FOUND,
   EB_ERR_UNKNOWN, EB_ERR_CLOSED }
@@ -46,7 +46,7 @@ bool closes;                   /* the program may close */
 bool may_nack, may_alarm, may_restart;
 
 /* The session. */
-mtype:link_state link = LINK_NONE;
+mtype:eb_link_state link = EB_LINK_NONE;
 mtype:eb_phase phase = EB_PHASE_DOWN;
 mtype:channel_state state = CHAN_CLOSED;
 mtype:place place[EVENTS] = UNASKED;
@@ -221,7 +221,7 @@ inline publisher_closed () {
 
 inline detach () {
   phase = EB_PHASE_DOWN;
-  link = LINK_NONE;
+  link = EB_LINK_NONE;
   state = CHAN_CLOSED;
   blocked = false;
   if
@@ -307,13 +307,13 @@ proctype session () {
   :: over -> break
 
   /* The link. */
-  :: atomic { !over && link == LINK_NONE -> link = LINK_CONNECTING }
-  :: atomic { !over && link == LINK_CONNECTING ->
+  :: atomic { !over && link == EB_LINK_NONE -> link = EB_LINK_CONNECTING }
+  :: atomic { !over && link == EB_LINK_CONNECTING ->
       alive = true;
-      link = LINK_STREAMING;
+      link = EB_LINK_STREAMING;
       phase = EB_PHASE_GREETED;
       to_client!CONNECTION_START, 0, false }
-  :: atomic { !over && link == LINK_STREAMING && losses < LOSSES ->
+  :: atomic { !over && link == EB_LINK_STREAMING && losses < LOSSES ->
       losses++;
       cut();
       detach();

@@ -33,7 +33,7 @@ Tap.__index = Tap
 function tap.open(bus, options)
   local hub = bus._hub
   local timeout = hub.config.timeout
-  local self = setmetatable({ _hub = hub, _take = options.take, _full = options.full, _losses = 0,
+  local self = setmetatable({ _hub = hub, _take = options.take, _full = options.full, _losses = 0, _held = {},
     buffer = options.buffer, absent = {}, bound = {} }, Tap)
   local declared, err = hub:call("queue_declare", { queue = "", exclusive = true, auto_delete = true,
     arguments = { ["x-max-length"] = options.buffer, ["x-max-length-bytes"] = MAX_BYTES, ["x-overflow"] = "drop-head" } },
@@ -70,15 +70,23 @@ Answer.__index = Answer
 
 function Answer:answered(ok, value)
   local one = self.tap
+  one:let_go()
   if not ok or type(value) ~= "table" or one._ended then return end
   local full = value.messages >= one.buffer - one.prefetch
   if full and not one._was_full then one._full() end
   one._was_full = full
 end
 
+-- What is taken until the answer is acknowledged after it: an ack makes room, and may reach the queue first.
 local function look(self)
-  self._hub:ask(setmetatable({ tap = self }, Answer),
-    { name = "queue_declare", args = { queue = self.queue, passive = true, record = false } })
+  self._looking = self._hub:ask(setmetatable({ tap = self }, Answer),
+    { name = "queue_declare", args = { queue = self.queue, passive = true, record = false } }) or false
+end
+
+function Tap:let_go()
+  local held = self._held
+  self._looking, self._held = false, {}
+  for _, delivery in ipairs(held) do delivery:ack() end
 end
 
 -- What the dispatcher and the hub ask of a subscription.
@@ -90,7 +98,11 @@ function Tap:handle(delivery)
     look(self)
   end
   self._take(delivery)
-  delivery:ack()
+  if self._looking then
+    self._held[#self._held + 1] = delivery
+  else
+    delivery:ack()
+  end
 end
 
 function Tap:channel_lost() self._losses = self._losses + 1 end
