@@ -1,6 +1,10 @@
 local failure = require "eventbus.failure"
 
 describe("failure.text", function()
+  it("says what Lua's own shortest text stands for", function()
+    assert.are.equal("error in error handling, after a stack overflow most likely", failure.text("error in error handling"))
+  end)
+
   it("has a text for whatever was raised", function()
     assert.are.equal("plain", failure.text("plain"))
     assert.are.equal("nil was raised, without a reason", failure.text(nil))

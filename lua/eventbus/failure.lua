@@ -33,6 +33,8 @@ end
 ---@param value any
 ---@return string
 function failure.text(value)
+  -- What Lua says when the stack overflows again while the overflow is being told; LuaJIT does so now and then.
+  if value == "error in error handling" then return value .. ", after a stack overflow most likely" end
   if type(value) == "string" then return value end
   if value == nil then return "nil was raised, without a reason" end
   local ok, text = pcall(function()
