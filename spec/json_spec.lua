@@ -368,7 +368,8 @@ describe("json.decode refuses", function()
     assert.truthy(malformed(("["):rep(1024 * 1024)):find "nested too deep")
     assert.truthy(malformed(('{"":'):rep(1024 * 1024)):find "nested too deep")
     assert.truthy(malformed(("]"):rep(1024 * 1024)))
-    assert.is_true(os.clock() - began < 1)
+    -- What is quadratic takes hours; a sanitizer on a busy machine takes seconds.
+    assert.is_true(os.clock() - began < 60)
   end)
 
   it("unknown options and wrong values, at the caller", function()
