@@ -16,7 +16,8 @@ static const double LONGEST_S = 1e9;
 int64_t lua_seconds (lua_State *L, int index, double standard) {
   double s = luaL_optnumber(L, index, standard);
   luaL_argcheck(L, s >= 0, index, "seconds must not be negative");
-  return (int64_t)((s < LONGEST_S ? s : LONGEST_S) * 1000);
+  /* Rounded up: a wait for less than a millisecond must not become none, and spin. */
+  return (int64_t)ceil((s < LONGEST_S ? s : LONGEST_S) * 1000);
 }
 
 int lua_fail (lua_State *L, const eb_error *err) {
