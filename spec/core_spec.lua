@@ -63,6 +63,19 @@ describe("cbus:publish_event", function()
   end)
 end)
 
+describe("a wait", function()
+  it("for less than a millisecond is a wait, and not a turn in a circle", function()
+    local bus = assert(core.open { url = NOWHERE })
+    local turns, till = 0, core.now() + 0.2
+    repeat
+      bus:wait(0.0004)
+      turns = turns + 1
+    until core.now() > till
+    assert.is_true(turns <= 400, turns .. " turns in 200 ms")
+    bus:close(0)
+  end)
+end)
+
 describe("a delivery or bus", function()
   it("says that it is closed, and is not harmed by a second close", function()
     local bus = assert(core.open { url = NOWHERE })
