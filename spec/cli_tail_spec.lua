@@ -32,6 +32,7 @@ end
 
 describe("eventbus tail", function()
   local b, url, vhost, bus, env
+  local started = {}
 
   setup(function()
     b = broker.shared()
@@ -39,6 +40,18 @@ describe("eventbus tail", function()
     env = { RABBITMQ_URL = url, LC_ALL = "C.UTF-8" }
     bus = assert(eventbus.connect { url = url, source = "spec", log = false })
     assert(bus:declare(TOPOLOGY))
+  end)
+
+  -- A test that failed leaves its tail behind, stopped perhaps, and not known to whoever reaps the shell.
+  after_each(function()
+    for _, one in ipairs(started) do
+      local known = pcall(read, one.folder .. "/pid")
+      if known and not one.code() then
+        one.signal "KILL"
+        wait_until(one.code, 20, "a tail that was left is gone")
+      end
+    end
+    started = {}
   end)
 
   teardown(function()
@@ -64,6 +77,7 @@ describe("eventbus tail", function()
     local self = { folder = folder, program = program.start("tail", { "sh", "-c",
       ("{ sh -c 'echo $$ >%s/pid; exec \"$@\"' sh %s 2>%s/err; echo $? >%s/code; } | %s >%s/out"):format(folder,
         table.concat(words, " "), folder, folder, reader, folder) }, given) }
+    started[#started + 1] = self
     function self.out() return read(folder .. "/out") end
     function self.err() return read(folder .. "/err") end
     function self.signal(name) os.execute(("kill -%s %s"):format(name, read(folder .. "/pid"):match("%d+"))) end
