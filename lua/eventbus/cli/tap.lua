@@ -79,8 +79,10 @@ end
 
 -- What is taken until the answer is acknowledged after it: an ack makes room, and may reach the queue first.
 local function look(self)
-  self._looking = self._hub:ask(setmetatable({ tap = self }, Answer),
-    { name = "queue_declare", args = { queue = self.queue, passive = true, record = false } }) or false
+  self._looking = true
+  local asked = self._hub:ask(setmetatable({ tap = self }, Answer),
+    { name = "queue_declare", args = { queue = self.queue, passive = true, record = false } })
+  if not asked then self:let_go() end
 end
 
 function Tap:let_go()
