@@ -254,7 +254,8 @@ void eb_link_end (eb_link *l) {
 }
 
 eb_ms eb_link_deadline (const eb_link *l) {
-  if (l->state == EB_LINK_NONE) return l->given_up ? EB_NEVER : l->retry_at;
+  if (l->state == EB_LINK_NONE)
+    return l->given_up || l->retired != NULL ? EB_NEVER : l->retry_at;
   if (eb_session_phase(l->session) >= EB_PHASE_UP) return EB_NEVER;
   return l->state == EB_LINK_CONNECTING ? l->address_deadline
                                         : l->attempt_deadline;

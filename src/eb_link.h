@@ -80,7 +80,8 @@ void eb_link_end (eb_link *l);
 ** may still be polling it when it is dropped: not now. */
 void eb_link_bury (eb_link *l);
 
-/* When eb_link_open or eb_link_check is due; EB_NEVER for never. */
+/* When eb_link_open or eb_link_check is due; EB_NEVER for never, and for as long as a
+** stream is to be buried first. */
 eb_ms eb_link_deadline (const eb_link *l);
 
 /* What to poll for; false: nothing, there is no descriptor. */
