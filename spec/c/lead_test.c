@@ -4,6 +4,20 @@
 
 #include "io_peer.h"
 
+static broker b;
+
+static eb_bus *bus_on (manner how) {
+  broker_start(&b, how);
+  eb_bus *bus = open_on(&b);
+  if (bus == NULL) abort();
+  return bus;
+}
+
+static void leave (eb_bus *bus) {
+  eb_bus_free(bus);
+  broker_stop(&b);
+}
+
 static eb_session_stats stats_of (eb_bus *bus, eb_side side) {
   eb_session_stats s;
   eb_bus_get_stats(bus, side, &s);
@@ -24,10 +38,7 @@ static bool reaches (atomic_int *figure, int value) {
 }
 
 TEST(whoever_waits_for_each_confirm_sends_and_receives_himself) {
-  static broker b;
-  broker_start(&b, NORMAL);
-  eb_bus *bus = open_on(&b);
-  CHECK(bus != NULL);
+  eb_bus *bus = bus_on(NORMAL);
   CHECK_INT(confirmed_one_at_a_time(bus, 20), 20);
   eb_session_stats before = stats_of(bus, EB_PUBLISH);
   CHECK_INT(confirmed_one_at_a_time(bus, 500), 500);
@@ -38,37 +49,28 @@ TEST(whoever_waits_for_each_confirm_sends_and_receives_himself) {
   CHECK(turns - led <= turns / 4);
   eb_bus_shutdown(bus, 5000);
   CHECK(ends(bus, 5000));
-  eb_bus_free(bus);
-  broker_stop(&b);
+  leave(bus);
   CHECK_INT(b.publishes, 520);
   CHECK_INT(b.closed_in_order, 1);
 }
 
 TEST(what_is_posted_after_a_lead_is_sent_though_nobody_waits) {
-  static broker b;
-  broker_start(&b, NORMAL);
-  eb_bus *bus = open_on(&b);
-  CHECK(bus != NULL);
+  eb_bus *bus = bus_on(NORMAL);
   for (int i = 0; i < 50; i++) {
     CHECK_INT(confirmed_one_at_a_time(bus, 3), 3);
     CHECK(publish(bus, PATIENCE_MS) != 0);  /* and goes on without waiting */
     CHECK(reaches(&b.publishes, 4 * i + 4));
   }
-  eb_bus_free(bus);
-  broker_stop(&b);
+  leave(bus);
 }
 
 TEST(a_connection_lost_under_the_lead_comes_back_and_nothing_is_lost) {
-  static broker b;
-  broker_start(&b, HANG_UP);
-  eb_bus *bus = open_on(&b);
-  CHECK(bus != NULL);
+  eb_bus *bus = bus_on(HANG_UP);
   CHECK_INT(confirmed_one_at_a_time(bus, 400), 400);
   CHECK(b.connections >= 400 / HANG_UP_AFTER);
   eb_bus_shutdown(bus, 5000);
   CHECK(ends(bus, 5000));
-  eb_bus_free(bus);
-  broker_stop(&b);
+  leave(bus);
 }
 
 static bool subscribes (eb_bus *bus) {
@@ -92,41 +94,30 @@ static void settle_down (eb_bus *bus) {
 /* The thread sleeps for as long as the heartbeats let it; what the leader reads is to be followed up much sooner. */
 TEST(what_a_leader_heard_last_is_followed_up_by_the_thread) {
   for (int round = 0; round < 5; round++) {
-    static broker b;
-    broker_start(&b, NORMAL);
-    eb_bus *bus = open_on(&b);
-    CHECK(bus != NULL);
+    eb_bus *bus = bus_on(NORMAL);
     CHECK(subscribes(bus));
     settle_down(bus);
     atomic_store(&b.cancel, true);
     eb_bus_wait(bus, 9);
     CHECK(reaches(&b.consumes, 2));  /* while the program does something else */
-    eb_bus_free(bus);
-    broker_stop(&b);
+    leave(bus);
   }
 }
 
 /* Deadlines are kept by whoever leads, and by the thread after him. */
 TEST(an_answer_that_never_comes_is_given_up_in_time) {
-  static broker b;
-  broker_start(&b, NEVER_CONFIRM);
-  eb_bus *bus = open_on(&b);
-  CHECK(bus != NULL);
+  eb_bus *bus = bus_on(NEVER_CONFIRM);
   int64_t timeouts[] = {1, 5, 9, 15, 100};
   for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
     eb_ms began = eb_clock_now();
     CHECK_INT(answer_of(bus, publish(bus, timeouts[i]), NULL), EB_ERR_TIMEOUT);
     CHECK(eb_clock_now() - began < PATIENCE_MS / 2);
   }
-  eb_bus_free(bus);
-  broker_stop(&b);
+  leave(bus);
 }
 
 TEST(an_idle_wait_costs_neither_thread_turns) {
-  static broker b;
-  broker_start(&b, NORMAL);
-  eb_bus *bus = open_on(&b);
-  CHECK(bus != NULL);
+  eb_bus *bus = bus_on(NORMAL);
   CHECK_INT(confirmed_one_at_a_time(bus, 3), 3);
   eb_session_stats before = stats_of(bus, EB_PUBLISH);
   eb_ms until = eb_clock_now() + 300;
@@ -135,12 +126,10 @@ TEST(an_idle_wait_costs_neither_thread_turns) {
   CHECK(cpu_ms() - spent < 150);
   CHECK_INT(confirmed_one_at_a_time(bus, 1), 1);
   CHECK(stats_of(bus, EB_PUBLISH).turns - before.turns < 40);
-  eb_bus_free(bus);
-  broker_stop(&b);
+  leave(bus);
 }
 
 TEST(a_bus_is_freed_in_the_midst_of_it) {
-  static broker b;
   broker_start(&b, HANG_UP);
   for (int i = 0; i < 30; i++) {
     eb_bus *bus = open_on(&b);
@@ -161,7 +150,6 @@ static void *stop_later (void *arg) {
 }
 
 TEST(another_thread_may_end_a_connection_that_is_led) {
-  static broker b;
   broker_start(&b, NORMAL);
   eb_error err;
   eb_inbox inbox;
