@@ -99,7 +99,8 @@ static void hostile (world *w) {
   trace(w, "broker", "%d breaks the protocol", l->serial);
   switch (below(w, 7)) {
     case 0: {  /* a confirm of what was never published, on the publishing channel or another */
-      amqp_basic_ack_t m = {1000000 + below(w, 1000), below(w, 2) > 0};
+      amqp_basic_ack_t m = {.delivery_tag = 1000000 + below(w, 1000)};
+      m.multiple = below(w, 2) > 0;
       frame_method(w, l, below(w, 2) ? 1 : channel, AMQP_BASIC_ACK_METHOD, &m);
       break;
     }
@@ -140,7 +141,10 @@ static void strike (world *w, fault f) {
       break;
     case FAULT_HALF_OPEN: half_open(w); break;
     case FAULT_STILL:
-      if (l != NULL) (below(w, 2) ? &l->to_broker : &l->to_client)->still_until = w->now + below(w, 20000);
+      if (l != NULL) {
+        eb_ms until = w->now + below(w, 20000);
+        (below(w, 2) ? &l->to_broker : &l->to_client)->still_until = until;
+      }
       break;
     case FAULT_SILENCE: b->frozen_until = w->now + below(w, 30000); break;
     case FAULT_RESTART:

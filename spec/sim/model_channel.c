@@ -205,7 +205,8 @@ static bool repeat (world *w, conn *l, unsigned number) {
   if (ch->confirmed_upto == 0 || !draw_chance(&w->draw, w->plan.rates[FAULT_REPEAT_CONFIRM])) return false;
   w->tally.faults[FAULT_REPEAT_CONFIRM]++;
   uint64_t tag = 1 + draw_below(&w->draw, (unsigned)ch->confirmed_upto);
-  send_confirm(w, l, number, tag, draw_below(&w->draw, 2) == 0, draw_below(&w->draw, 4) == 0);
+  bool nack = draw_below(&w->draw, 4) == 0, multiple = draw_below(&w->draw, 2) == 0;
+  send_confirm(w, l, number, tag, multiple, nack);
   return true;
 }
 

@@ -166,7 +166,8 @@ static void settle_some (world *w) {
   static const eb_settlement hows[] = {EB_ACK,    EB_ACK,     EB_ACK,    EB_ACK,   EB_ACK,
                                        EB_REJECT, EB_REQUEUE, EB_RETURN, EB_RETURN, EB_RETURN};
   if (w->user.held_count == 0) return;
-  settle(w, draw_below(&w->draw, (unsigned)w->user.held_count), hows[draw_below(&w->draw, 10)]);
+  eb_settlement how = hows[draw_below(&w->draw, 10)];
+  settle(w, draw_below(&w->draw, (unsigned)w->user.held_count), how);
 }
 
 /* A mistake of the program: the first settlement counts. */
