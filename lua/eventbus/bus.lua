@@ -3,6 +3,7 @@
 local config = require "eventbus.config"
 local connect = require "eventbus.connect"
 local consumer = require "eventbus.consumer"
+local merged = require "eventbus.merged"
 local message = require "eventbus.message"
 local options = require "eventbus.options"
 local runner = require "eventbus.runner"
@@ -13,7 +14,6 @@ local units = require "eventbus.units"
 
 local bus = {}
 
-local merged = sender.merged
 
 local CLOSE_TIMEOUT = 3
 

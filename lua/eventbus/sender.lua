@@ -4,6 +4,7 @@
 local Error = require "eventbus.error"
 local config = require "eventbus.config"
 local core = require "eventbus.core"
+local merged = require "eventbus.merged"
 local options = require "eventbus.options"
 local ticket = require "eventbus.ticket"
 local units = require "eventbus.units"
@@ -39,16 +40,6 @@ local PUBLISH = {
   expiration = units.duration, priority = options.integer(0, 255), timeout = config.rules.timeout,
   codec = config.rules.codec,
 }
-
---- Both tables in one, the second's fields first; no copy when there is only one.
-local function merged(first, second)
-  if not first or not second then return second or first end
-  local result = {}
-  for key, value in next, first do result[key] = value end
-  for key, value in next, second do result[key] = value end
-  return result
-end
-sender.merged = merged
 
 -- Options beyond the envelope: properties, routing key, timeout, codec.
 local function read_rest(self, opts, where, level)

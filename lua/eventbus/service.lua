@@ -5,6 +5,7 @@
 -- With several queues, `queues` is a list of names that share `handlers` and `options`, or maps each name to its own
 -- { handlers =, options = }, which come before the shared ones.
 
+local merged = require "eventbus.merged"
 local nearest = require "eventbus.nearest"
 
 local service = {}
@@ -44,10 +45,7 @@ end
 -- Shared fields with a queue's own over them.
 local function joined(shared, own)
   if type(shared) ~= "table" or type(own) ~= "table" then return own or shared end
-  local result = {}
-  for key, value in pairs(shared) do result[key] = value end
-  for key, value in pairs(own) do result[key] = value end
-  return result
+  return merged(shared, own)
 end
 
 local function add(list, definition, queue, own)

@@ -50,8 +50,8 @@ plan plan_draw (draw *d) {
   p.orderly = draw_below(d, 3) == 0;
   unsigned kinds = draw_below(d, 6);  /* of faults; 0: an ordinary day */
   for (unsigned i = 0; i < kinds; i++) {
-    unsigned fault = draw_below(d, FAULT_COUNT);
-    p.rates[fault] = ONE_OF(d, 3, 10, 30, 100);
+    unsigned kind = draw_below(d, FAULT_COUNT);
+    p.rates[kind] = ONE_OF(d, 3, 10, 30, 100);
   }
   if (draw_below(d, 4) > 0) p.rates[FAULT_HOSTILE] = 0;
   static const unsigned most[ACT_COUNT] = {20, 20, 2, 6, 3, 4, 2};

@@ -5,6 +5,7 @@ local core = require "eventbus.core"
 local deadletter = require "eventbus.deadletter"
 local failure = require "eventbus.failure"
 local json = require "eventbus.json"
+local merged = require "eventbus.merged"
 local units = require "eventbus.units"
 
 local eventlog = { FORMATS = { "text", "json" }, LEVELS = { "debug", "info", "warning", "error" } }
@@ -100,14 +101,6 @@ local function write(self, line)
   if why:find("Broken pipe", 1, true) then self.broken = why end
 end
 
-local function joined(...)
-  local result = {}
-  for _, set in ipairs { ... } do
-    for key, value in pairs(set) do result[key] = value end
-  end
-  return result
-end
-
 local function write_json(self, level, message, fields)
   local object = { time = deadletter.time(core.wall()), level = level, message = message }
   for _, set in ipairs { self.fields, fields } do
@@ -189,7 +182,7 @@ end
 ---@param fields table  for JSON
 function EventLog:output(name, line, fields)
   if not self:shows("info") then return end
-  if self.json then return write_json(self, "info", eventlog.safe(line, 2000), joined({ program = name }, fields)) end
+  if self.json then return write_json(self, "info", eventlog.safe(line, 2000), merged({ program = name }, fields)) end
   write(self, ("%s  %s: %s"):format(stamp(), name, eventlog.safe(line, 2000)))
 end
 

@@ -7,6 +7,7 @@
 local eventbus = require "eventbus"
 local exit = require "eventbus.cli.exit"
 local failure = require "eventbus.failure"
+local merged = require "eventbus.merged"
 local platform = require "eventbus.platform"
 local uv = require "luv"
 
@@ -34,14 +35,6 @@ function worker.new(script, options)
     counts = {} }, Worker)
 end
 
-local function joined(...)
-  local result = {}
-  for _, set in ipairs { ... } do
-    for key, value in pairs(set) do result[key] = value end
-  end
-  return result
-end
-
 -- Calls a function with what the script says. An error of the library ends the command as it is; a mistake, which the
 -- library raises as text, is the script's.
 local function meant(self, f, ...)
@@ -62,8 +55,8 @@ end
 
 local function open(self)
   local definition = self.script.definition
-  local options = joined({ source = definition.source or definition.name,
-    log = function(level, text, fields) self.log:say(level, text, fields) end }, definition.connect or {}, self.connect)
+  local options = merged({ source = definition.source or definition.name,
+    log = function(level, text, fields) self.log:say(level, text, fields) end }, merged(definition.connect, self.connect))
   self.bus = eventbus.assert(meant(self, eventbus.connect, options))
 end
 
@@ -83,7 +76,7 @@ local function begin(self, script)
   call(script, "start", view)
   self.started = script
   for i, wanted in ipairs(self.adjust(script.subscriptions)) do
-    local options = joined({ on_settled = function(record) self:settled(record) end }, wanted.options)
+    local options = merged({ on_settled = function(record) self:settled(record) end }, wanted.options)
     ok, err = meant(self, view.subscribe, view, wanted.queue, wanted.handlers, options)
     if not ok then error(exit.of_error(err, "cannot subscribe to " .. wanted.queue), 0) end
     self.subscriptions[i], names[i] = ok, wanted.queue

@@ -1,6 +1,7 @@
 --- eventbus publish: one event from the command line, or many from a file, each confirmed by the broker.
 
 local connection = require "eventbus.cli.connection"
+local merged = require "eventbus.merged"
 local options = require "eventbus.options"
 local units = require "eventbus.units"
 
@@ -136,12 +137,7 @@ local function completed(args)
     if event.tenant_id == nil then event.tenant_id = args.tenant end
     if event.correlation_id == nil then event.correlation_id = args.correlation end
     if event.source == nil then event.source = args.source or "eventbus" end
-    if metadata then
-      local joined = {}
-      for name, value in pairs(metadata) do joined[name] = value end
-      for name, value in pairs(type(event.metadata) == "table" and event.metadata or {}) do joined[name] = value end
-      event.metadata = joined
-    end
+    if metadata then event.metadata = merged(metadata, type(event.metadata) == "table" and event.metadata or {}) end
     return { exchange = args.exchange, routing_key = args.routing_key or event.type, event = event,
       properties = properties }
   end
