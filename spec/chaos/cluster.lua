@@ -222,12 +222,17 @@ function Cluster:mend(i)
   whole_again(self, i)
 end
 
--- Channels with a consumer that no queue knows, by the broker's own word: their connections.
+-- Channels with more consumers than the queues know of, by the broker's own word: their connections.
 local ORPHANS = [[begin
     Known = [proplists:get_value(channel_pid, C) || C <- rabbit_amqqueue:consumers_all(<<"/">>)],
     [C || P <- rabbit_channel:list(), [{consumer_count, N}, {connection, C}] <-
-      [catch rabbit_channel:info(P, [consumer_count, connection])], N > 0, not lists:member(P, Known)]
+      [catch rabbit_channel:info(P, [consumer_count, connection])], N > length([K || K <- Known, K =:= P])]
   end]]
+
+-- What there is of a queue and of all channels, for whoever reads why a round failed.
+local STATE = [[{case rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)) of
+    {ok, Q} -> catch rabbit_amqqueue:info(Q, [state, leader, online, messages, consumers]); No -> No end,
+  [catch rabbit_channel:info(P, [name, state, consumer_count, messages_unacknowledged]) || P <- rabbit_channel:list()]}]]
 
 local CONSUMERS = [[case rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)) of
   {ok, Q} -> length(rabbit_amqqueue:consumers(Q)); _ -> 0 end]]
@@ -243,7 +248,7 @@ function Cluster:consumed_again(name, seconds)
   if ok then return end
   local closed = tonumber(node:eval(("length([rabbit_networking:close_connection(C, \"orphan\") || C <- %s])")
     :format(ORPHANS)))
-  if closed == 0 then error(why, 0) end
+  if closed == 0 then error(("%s\n  %s"):format(why, node:eval(STATE:format(name))), 0) end
   self.closed = self.closed + closed
 end
 

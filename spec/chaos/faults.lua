@@ -79,7 +79,7 @@ add("queue deleted", "nodes", 2, nil, function(world)
   world.cluster:delete_queue(flows.queue(flows.fragile))
   world:queue_deleted(flows.fragile)
   if #world.cluster.nodes == 1 then return end
-  return function() world.cluster:consumed_again(flows.queue(flows.fragile), 40) end
+  return function() world.cluster:consumed_again(flows.queue(flows.fragile), 90) end
 end)
 
 add("policy changed: queues refuse", "nodes", 1, { 1, 3 }, function(world)
