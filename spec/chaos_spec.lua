@@ -7,6 +7,8 @@ local frames = require "spec.chaos.frames"
 local journal = require "spec.chaos.journal"
 local ledger = require "spec.chaos.ledger"
 local program = require "spec.support.program"
+local proxy = require "spec.chaos.proxy"
+local wait_until = require("spec.support.wait").wait_until
 
 describe("the accounts of make chaos", function()
   local folder, books, time
@@ -125,6 +127,23 @@ describe("the faults of make chaos", function()
     assert.is_true(#names(1) > 20)
     assert.are.same({}, names(1, "network split"))
     assert.are.same({ "network split, cut", "network split, deaf", "network split, silent" }, names(3, "network split"))
+  end)
+end)
+
+describe("the proxy", function()
+  it("lives on when it writes to a peer that has reset", function()
+    local p = proxy.start()
+    finally(function() p:stop() end)
+    p.process:signal "PIPE"
+    assert.is_true(p:route("plain", { target = { host = "127.0.0.1", port = 1 } }) > 0)
+    assert.are.equal(0, p:count("plain").accepted)
+    assert.is_nil(p:died())
+  end)
+
+  it("says how it ended when it has died", function()
+    local p = proxy.start()
+    p.process:signal "KILL"
+    assert.are.equal("exit code 137", wait_until(function() return p:died() end, 20, "it is gone"):match "^[^\n]*")
   end)
 end)
 

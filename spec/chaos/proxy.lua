@@ -19,6 +19,10 @@ local function serve()
   local route = require "spec.chaos.route"
   local routes, aliases = {}, {}
 
+  -- Whoever writes to a peer that has reset gets this signal, and luv does not ask for less.
+  local pipe = uv.new_signal()
+  pipe:start("sigpipe", function() end)
+
   local function named(name) return routes[name] or error("no route " .. tostring(name), 0) end
 
   function commands.route(o)
@@ -149,6 +153,12 @@ function Proxy:count(name) return call(self, "count", { name = name }) end
 
 --- Another node's name in an epmd: see alias.lua.
 function Proxy:alias(epmd_port, node, port) call(self, "alias", { epmd_port = epmd_port, node = node, port = port }) end
+
+--- Its exit code and what it said, when it has ended by itself; else nil.
+function Proxy:died()
+  if not self.process:ended() then return nil end
+  return ("exit code %s\n%s"):format(self.process:wait(1), self.process:output())
+end
 
 function Proxy:stop()
   self.control:close()

@@ -145,6 +145,8 @@ function round.run(o)
     say(self, "the end")
   end, function(text) return type(text) == "string" and debug.traceback(text, 2) or text end)
   if not ok then wrong(err) end
+  local died = self.world.proxy and self.world.proxy:died()
+  if died then wrong("the proxy, of this harness, has died: " .. died) end
   self.world.ledger:read()
   result.total = self.world.ledger:verdict()
   -- Of an end that was not reached it says nothing.
