@@ -28,13 +28,14 @@ uint8_t *eb_buffer_grow (eb_buffer *b, size_t n) {
   }
   size_t cap = b->cap < 256 ? 256 : b->cap;
   while (cap < size + n) cap *= 2;
-  uint8_t *data = malloc(cap);
+  if (b->head > 0) {
+    memmove(b->data, b->data + b->head, size);
+    b->head = 0;
+    b->tail = size;
+  }
+  uint8_t *data = realloc(b->data, cap);  /* what is large is moved without a copy */
   if (data == NULL) return NULL;
-  if (size > 0) memcpy(data, b->data + b->head, size);
-  free(b->data);
   b->data = data;
-  b->head = 0;
-  b->tail = size;
   b->cap = cap;
   return b->data + b->tail;
 }

@@ -6,7 +6,9 @@
 #define SCRATCH_TYPE "eventbus.scratch"
 
 enum {
-  KEEP = 256 * 1024,         /* a larger buffer is given back */
+  KEEP = 256 * 1024,         /* a larger buffer is given back, */
+  KEEP_BUSY = 4096 * 1024,   /* but one up to this only */
+  IDLE = 16,                 /* when it was not needed so often */
   ARRAY_MT = LUA_NAMES + 1   /* where the table of names has the array mark */
 };
 
@@ -74,7 +76,8 @@ void lua_scratch_decoder (lua_State *L, int index, const char *p, size_t n,
 void lua_scratch_give (lua_State *L, int index) {
   lua_scratch *s = lua_touserdata(L, index);
   end_reading(s);
+  s->idle = eb_buffer_size(&s->out) > KEEP ? 0 : s->idle + 1;
   eb_buffer_truncate(&s->out, 0);
-  eb_buffer_shrink(&s->out, KEEP);
+  eb_buffer_shrink(&s->out, s->idle < IDLE ? KEEP_BUSY : KEEP);
   s->taken = false;
 }

@@ -19,6 +19,7 @@ typedef struct lua_scratch {
   eb_json json;
   bool reading;   /* json was begun and not ended */
   bool taken;
+  unsigned idle;  /* calls since the buffer was last large */
   lua_guess guess;
   lua_names names;
 } lua_scratch;
