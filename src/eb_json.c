@@ -62,14 +62,17 @@ static eb_json_token out_of_memory (eb_json *j) {
   return EB_JSON_ERROR;
 }
 
-static void skip_space (eb_json *j) {
+static void skip_spaces (eb_json *j) {
   const char *p = j->p, *end = j->end;
-  if (p < end && (unsigned char)*p > ' ') return;  /* most often */
   while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) p++;
   j->p = p;
 }
 
-static bool in_object (const eb_json *j) {
+static inline void skip_space (eb_json *j) {
+  if (j->p == j->end || (unsigned char)*j->p <= ' ') skip_spaces(j);
+}
+
+static inline bool in_object (const eb_json *j) {
   unsigned d = j->depth - 1;
   return (j->objects[d >> 3] >> (d & 7)) & 1;
 }
@@ -285,14 +288,23 @@ static bool read_escaped (eb_json *j, const char *p) {
   return true;
 }
 
-/* j->p is behind the quote. The string becomes j->text; false: failed. */
-static bool read_string (eb_json *j) {
-  const char *p = (const char *)eb_run_ascii(
-      (const unsigned char *)j->p, (const unsigned char *)j->end, NULL);
-  if (p == j->end || *p != '"') p = eb_run(p, j->end, NULL);
+/* The rest of a string of which what is before p is as it stands. */
+static bool read_on (eb_json *j, const char *p) {
+  p = eb_run(p, j->end, NULL);
   if (p == j->end) return bad_char(j, p);
   if (*p == '\\') return read_escaped(j, p);
   if (*p != '"') return bad_char(j, p);
+  j->text = j->p;
+  j->size = (size_t)(p - j->p);
+  j->p = p + 1;
+  return true;
+}
+
+/* j->p is behind the quote. The string becomes j->text; false: failed. */
+static inline bool read_string (eb_json *j) {
+  const char *p = (const char *)eb_run_ascii(
+      (const unsigned char *)j->p, (const unsigned char *)j->end, NULL);
+  if (p == j->end || *p != '"') return read_on(j, p);
   j->text = j->p;
   j->size = (size_t)(p - j->p);
   j->p = p + 1;
@@ -304,7 +316,7 @@ static bool read_string (eb_json *j) {
 /* Far more than any count of digits in memory can make up for. */
 #define EXPONENT_LIMIT INT64_C(100000000000000000)
 
-static bool digit (const eb_json *j, const char *p) {
+static inline bool digit (const eb_json *j, const char *p) {
   return p < j->end && *p >= '0' && *p <= '9';
 }
 
@@ -324,31 +336,49 @@ static bool slow_double (const char *p, size_t n, int64_t exponent, double *v) {
   return true;
 }
 
+/* So many digits fit in 64 bits, whatever they are. */
+enum { SAFE_DIGITS = 19 };
+
+typedef struct digits {
+  uint64_t v;
+  bool exact;  /* they fit in v */
+} digits;
+
+/* Adds the digits at p, of which the first 'safe' need no check; returns their end. */
+static inline const char *read_digits (const eb_json *j, const char *p,
+                                       ptrdiff_t safe, digits *to) {
+  const char *near = j->end - p > safe ? p + (safe > 0 ? safe : 0) : j->end;
+  uint64_t v = to->v;
+  unsigned d;
+  for (; p < near && (d = (unsigned char)*p - (unsigned)'0') <= 9; p++)
+    v = v * 10 + d;
+  for (; p == near && digit(j, p); p++, near++) {
+    d = (unsigned)(*p - '0');
+    if (v > (UINT64_MAX - d) / 10)
+      to->exact = false;
+    else
+      v = v * 10 + d;
+  }
+  to->v = v;
+  return p;
+}
+
 static eb_json_token read_number (eb_json *j) {
   const char *begin = j->p, *p = begin;
-  bool negative = *p == '-', whole = true, exact = true;
-  uint64_t v = 0;
+  bool negative = *p == '-', whole = true;
+  digits n = {0, true};
   int64_t shown = 0, places = 0;
   if (negative) p++;
   if (!digit(j, p)) return fail(j, "a digit expected");
   if (*p == '0' && digit(j, p + 1)) return fail(j, "a leading zero");
-  for (; digit(j, p); p++) {
-    unsigned d = (unsigned)(*p - '0');
-    if (v > (UINT64_MAX - d) / 10)
-      exact = false;
-    else
-      v = v * 10 + d;
-  }
+  const char *first = p;
+  p = read_digits(j, p, SAFE_DIGITS, &n);
   if (p < j->end && *p == '.') {
     whole = false;
-    if (!digit(j, ++p)) return fail_at(j, p, "a digit expected");
-    for (; digit(j, p); p++, places++) {
-      unsigned d = (unsigned)(*p - '0');
-      if (v > (UINT64_MAX - d) / 10)
-        exact = false;
-      else
-        v = v * 10 + d;
-    }
+    const char *point = p++;
+    if (!digit(j, p)) return fail_at(j, p, "a digit expected");
+    p = read_digits(j, p, SAFE_DIGITS - (point - first), &n);
+    places = p - point - 1;
   }
   if (p < j->end && (*p == 'e' || *p == 'E')) {
     whole = false;
@@ -365,14 +395,14 @@ static eb_json_token read_number (eb_json *j) {
   value_done(j);
   if (whole) {
     uint64_t limit = negative ? (uint64_t)INT64_MAX + 1 : (uint64_t)INT64_MAX;
-    if (!exact || v > limit) return EB_JSON_BIG;
-    j->integer = negative ? (int64_t)(0 - v) : (int64_t)v;
+    if (!n.exact || n.v > limit) return EB_JSON_BIG;
+    j->integer = negative ? (int64_t)(0 - n.v) : (int64_t)n.v;
     /* "-0" is an integer here, and so it stays 0. */
     return EB_JSON_INT;
   }
   int64_t exponent = shown - places;
-  if (exact) {
-    double x = eb_decimal_value(v, exponent);
+  if (n.exact) {
+    double x = eb_decimal_value(n.v, exponent);
     j->number = negative ? -x : x;
   } else if (!slow_double(begin, j->size, exponent, &j->number)) {
     return out_of_memory(j);
@@ -413,7 +443,7 @@ static eb_json_token read_value (eb_json *j) {
   }
 }
 
-static eb_json_token read_key (eb_json *j) {
+static inline eb_json_token read_key (eb_json *j) {
   if (*j->p != '"') return fail(j, "a name in quotes expected");
   j->p++;
   if (!read_string(j)) return EB_JSON_ERROR;
