@@ -72,6 +72,34 @@ static inline uint64_t eb_run_tail (const unsigned char *from,
 }
 #endif
 
+/* Whether n bytes, at most 16, are ASCII that stands as it is: most names and many values
+** are no longer. 'copy' gets them. */
+static inline bool eb_run_short (const char *p, size_t n, char *copy) {
+  uint64_t v, w;
+  if (n >= 8) {
+    memcpy(&v, p, 8);
+    memcpy(&w, p + n - 8, 8);
+    memcpy(copy, &v, 8);
+    memcpy(copy + n - 8, &w, 8);
+    return ((eb_run_stops(v) | eb_run_stops(w)) | ((v | w) & EB_HIGHS)) == 0;
+  }
+  if (n >= 4) {
+    uint32_t lo, hi;
+    memcpy(&lo, p, 4);
+    memcpy(&hi, p + n - 4, 4);
+    memcpy(copy, &lo, 4);
+    memcpy(copy + n - 4, &hi, 4);
+    w = lo | (uint64_t)hi << 32;
+    return (eb_run_stops(w) | (w & EB_HIGHS)) == 0;
+  }
+  unsigned char bad = 0;
+  for (size_t i = 0; i < n; i++) {
+    copy[i] = p[i];
+    bad |= (unsigned char)(eb_json_letter[(unsigned char)p[i]] ^ 1);
+  }
+  return bad == 0;
+}
+
 /* Length of the UTF-8 sequence at p, 0 when it is not one. Unicode 15, table
 ** 3-7: no overlong forms, no surrogates, nothing above U+10FFFF. */
 static inline size_t eb_run_sequence (const unsigned char *p,

@@ -56,9 +56,8 @@ static void write_near (const char **from, const char *end, char **to) {
 /* What a string needs beside its bytes: two quotes, and what eb_run writes. */
 enum { ROOM = 2 + 8 };
 
-/* The string between its quotes, at 'to', where there are n + ROOM bytes. NULL:
-** see eb_json_put_string. */
-static char *write_string (eb_buffer *b, char *to, const char *p, size_t n,
+/* See write_string. */
+static char *write_any (eb_buffer *b, char *to, const char *p, size_t n,
                            size_t *bad) {
   const char *start = p, *end = p + n;
   *to++ = '"';
@@ -83,6 +82,16 @@ static char *write_string (eb_buffer *b, char *to, const char *p, size_t n,
   }
   *to++ = '"';
   return to;
+}
+
+/* The string between its quotes, at 'to', where there are n + ROOM bytes. NULL:
+** see eb_json_put_string. */
+static inline char *write_string (eb_buffer *b, char *to, const char *p,
+                                  size_t n, size_t *bad) {
+  if (n > 16 || !eb_run_short(p, n, to + 1)) return write_any(b, to, p, n, bad);
+  to[0] = '"';
+  to[n + 1] = '"';
+  return to + n + 2;
 }
 
 bool eb_json_put_string (eb_buffer *b, const char *p, size_t n, size_t *bad) {
@@ -132,44 +141,52 @@ static char *decimal (uint64_t v, char *end) {
   return end;
 }
 
+/* Room for the digits of a number. They are copied whole, whatever their count: what
+** is behind them is written, and then written over. */
+enum { DIGITS = 24 };
+
 bool eb_json_put_int (eb_buffer *b, int64_t v) {
-  char text[24], *end = text + sizeof text;
+  char text[2 * DIGITS], *end = text + DIGITS;
+  char *to = (char *)eb_buffer_reserve(b, DIGITS);
+  if (to == NULL) return false;
   char *p = decimal(v < 0 ? 0 - (uint64_t)v : (uint64_t)v, end);
   if (v < 0) *--p = '-';
-  return eb_buffer_append(b, p, (size_t)(end - p));
+  memcpy(to, p, DIGITS);
+  eb_buffer_commit(b, (size_t)(end - p));
+  return true;
 }
 
 /* Up to so many digits a number is written without an exponent. */
-enum { PLAIN_DIGITS = 17, PLAIN_ZEROS = 9 };
+enum { PLAIN_DIGITS = 17, PLAIN_ZEROS = 9, ROOM_DOUBLE = 64 };
 
-/* 'count' digits at p, the point behind 'before' of them (it may lie outside).
-** Returns what was written. */
+/* 'count' digits at p, the point behind 'before' of them (it may lie outside). Returns
+** what was written. There are 2 * DIGITS bytes to read at p, and ROOM_DOUBLE at 'to'. */
 static size_t put_digits (char *to, const char *p, int count, int before,
                           bool point) {
   char *start = to;
   if (before > 0 && before <= PLAIN_DIGITS) {
     int whole = count < before ? count : before;
-    memcpy(to, p, (size_t)whole);
-    memset(to + whole, '0', (size_t)(before - whole));
+    memcpy(to, p, DIGITS);
+    memset(to + whole, '0', DIGITS);
     to += before;
     if (count <= before) {
       if (point) memcpy(to, ".0", 2), to += 2;
       return (size_t)(to - start);
     }
     *to++ = '.';
-    memcpy(to, p + whole, (size_t)(count - whole));
+    memcpy(to, p + whole, DIGITS);
     return (size_t)(to + (count - whole) - start);
   }
   if (before <= 0 && before > -PLAIN_ZEROS) {
     memcpy(to, "0.", 2);
-    memset(to + 2, '0', (size_t)-before);
-    memcpy(to + 2 - before, p, (size_t)count);
+    memset(to + 2, '0', DIGITS);
+    memcpy(to + 2 - before, p, DIGITS);
     return (size_t)(2 - before + count);
   }
   *to++ = *p;
   if (count > 1) {
     *to++ = '.';
-    memcpy(to, p + 1, (size_t)(count - 1));
+    memcpy(to, p + 1, DIGITS);
     to += count - 1;
   }
   int e = before - 1;
@@ -183,8 +200,8 @@ static size_t put_digits (char *to, const char *p, int count, int before,
 }
 
 bool eb_json_put_double (eb_buffer *b, double v, bool point) {
-  char digits[24], *end = digits + sizeof digits, *p = end - 1;
-  char *to = (char *)eb_buffer_reserve(b, 40);
+  char digits[3 * DIGITS], *end = digits + DIGITS, *p = end - 1;
+  char *to = (char *)eb_buffer_reserve(b, ROOM_DOUBLE);
   if (to == NULL) return false;
   char *start = to;
   if (v == 0) {
