@@ -144,7 +144,26 @@ static bool put (lua_encoder *e, int c) {
   return eb_buffer_putc(e->out, c) || no_memory(e);
 }
 
-static bool encode (lua_encoder *e, int index, unsigned depth);
+static bool encode_table (lua_encoder *e, int index, unsigned depth);
+static bool encode_rare (lua_encoder *e, int index);
+
+/* 'index' is absolute. */
+static inline bool encode (lua_encoder *e, int index, unsigned depth) {
+  switch (lua_type(e->L, index)) {
+    case LUA_TSTRING: return encode_string(e, index);
+    case LUA_TNUMBER: return encode_number(e, index);
+    case LUA_TTABLE: return encode_table(e, index, depth);
+    default: return encode_rare(e, index);
+  }
+}
+
+static bool is_position (lua_State *L, int key, size_t i) {
+#if EB_LUA_INT64
+  return lua_isinteger(L, key) && (size_t)lua_tointeger(L, key) == i;
+#else
+  return lua_type(L, key) == LUA_TNUMBER && lua_tonumber(L, key) == (double)i;
+#endif
+}
 
 /* Every key is a whole number from 1 to n, and all are there. */
 static bool is_sequence (lua_State *L, int index, size_t n) {
@@ -160,21 +179,44 @@ static bool is_sequence (lua_State *L, int index, size_t n) {
   return members == n;
 }
 
+/* The element at 'index', which is on top: it takes it away. */
+static bool encode_element (lua_encoder *e, int index, size_t i,
+                            unsigned depth) {
+  if (i > 1 && !put(e, ',')) return false;
+  bool ok = encode(e, index, depth);
+  lua_settop(e->L, index - 1);
+  return ok || under_position(e, i);
+}
+
+/* Most lists come in their order: then the walk that encodes the elements has seen
+** that there is nothing else. */
 static bool encode_array (lua_encoder *e, int index, size_t n, unsigned depth) {
   lua_State *L = e->L;
-  if (!is_sequence(L, index, n))
+  int key = lua_gettop(L) + 1, value = key + 1;
+  size_t i = 0;
+  bool in_order = true, ok = put(e, '[');
+  lua_pushnil(L);
+  while (ok && in_order && lua_next(L, index) != 0) {
+    in_order = is_position(L, key, i + 1);
+    if (in_order) ok = encode_element(e, value, ++i, depth);
+  }
+  if (ok && in_order) return put(e, ']');
+  lua_settop(L, key - 1);
+  if (!is_sequence(L, index, n)) {
+    e->path[0] = '\0';
     return refuse(e, "neither a list (a hole, or names among its numbers) nor "
                      "a table with string keys");
-  if (!put(e, '[')) return false;
-  for (size_t i = 1; i <= n; i++) {
-    if (i > 1 && !put(e, ',')) return false;
-    lua_rawgeti(L, index, (int)i);
-    bool ok = lua_isnil(L, -1) ? refuse(e, "a hole in a list")
-                               : encode(e, lua_gettop(L), depth);
-    lua_pop(L, 1);
-    if (!ok) return under_position(e, i);
   }
-  return put(e, ']');
+  while (ok && i < n) {
+    lua_rawgeti(L, index, (int)++i);
+    if (lua_isnil(L, key)) {
+      lua_pop(L, 1);
+      refuse(e, "a hole in a list");
+      return under_position(e, i);
+    }
+    ok = encode_element(e, key, i, depth);
+  }
+  return ok && put(e, ']');
 }
 
 static bool refuse_key (lua_encoder *e, int type) {
@@ -184,17 +226,17 @@ static bool refuse_key (lua_encoder *e, int type) {
                        : "a key that is not a string");
 }
 
-/* Key at -2, value at -1. */
-static bool encode_member (lua_encoder *e, bool first, unsigned depth) {
+/* The value is behind the key, on top. */
+static bool encode_member (lua_encoder *e, int key, bool first,
+                           unsigned depth) {
   lua_State *L = e->L;
-  int top = lua_gettop(L);
-  int type = lua_type(L, top - 1);
+  int type = lua_type(L, key);
   if (type != LUA_TSTRING) return refuse_key(e, type);
   size_t n, bad;
-  const char *name = lua_tolstring(L, top - 1, &n);
+  const char *name = lua_tolstring(L, key, &n);
   if (!eb_json_put_name(e->out, first, name, n, &bad))
     return bad_text(e, bad, "a key with ");
-  return encode(e, top, depth) || under(e, name, n);
+  return encode(e, key + 1, depth) || under(e, name, n);
 }
 
 typedef struct name {
@@ -234,7 +276,7 @@ static bool encode_sorted (lua_encoder *e, int index, unsigned depth) {
     lua_pushlstring(L, names[i].p, names[i].n);
     lua_pushvalue(L, -1);
     lua_rawget(L, index);
-    ok = encode_member(e, i == 0, depth);
+    ok = encode_member(e, lua_gettop(L) - 1, i == 0, depth);
     lua_pop(L, 2);
   }
   lua_pop(L, 1);
@@ -243,17 +285,18 @@ static bool encode_sorted (lua_encoder *e, int index, unsigned depth) {
 
 static bool encode_object (lua_encoder *e, int index, unsigned depth) {
   lua_State *L = e->L;
-  bool first = true;
   if (!put(e, '{')) return false;
   if (e->sort_keys) return encode_sorted(e, index, depth) && put(e, '}');
+  int key = lua_gettop(L) + 1;
+  bool first = true;
   lua_pushnil(L);
   while (lua_next(L, index) != 0) {
-    if (!encode_member(e, first, depth)) {
-      lua_pop(L, 2);
+    if (!encode_member(e, key, first, depth)) {
+      lua_settop(L, key - 1);
       return false;
     }
     first = false;
-    lua_pop(L, 1);
+    lua_settop(L, key);
   }
   return put(e, '}');
 }
@@ -288,13 +331,9 @@ static bool is_empty_array (lua_State *L, int index) {
   return same;
 }
 
-/* 'index' is absolute. */
-static bool encode (lua_encoder *e, int index, unsigned depth) {
+static bool encode_rare (lua_encoder *e, int index) {
   lua_State *L = e->L;
   switch (lua_type(L, index)) {
-    case LUA_TSTRING: return encode_string(e, index);
-    case LUA_TNUMBER: return encode_number(e, index);
-    case LUA_TTABLE: return encode_table(e, index, depth);
     case LUA_TBOOLEAN:
       return (lua_toboolean(L, index) ? eb_buffer_append(e->out, "true", 4)
                                       : eb_buffer_append(e->out, "false", 5)) ||
@@ -343,70 +382,32 @@ static bool decode_int (lua_decoder *d) {
   return true;
 }
 
-/* The guess for a table of the level that was just entered. */
-static uint8_t *guess_of (lua_decoder *d, bool object) {
+/* Where the guess for a table of the level that was just entered is kept. */
+static uint32_t *guess_of (lua_decoder *d, bool object) {
   unsigned level = d->json->depth - 1;
   if (level >= LUA_GUESS_LEVELS) level = LUA_GUESS_LEVELS - 1;
   return object ? &d->guess->members[level] : &d->guess->items[level];
 }
 
-static void learn (uint8_t *guess, int count) {
-  *guess = (uint8_t)(count < LUA_GUESS_MOST ? count : LUA_GUESS_MOST);
+/* How many to make room for: no more than the rest of the text can have, at so many
+** bytes for each. A guess serves one table: those inside, which may share it, must not
+** take as much again. */
+static int take_guess (lua_decoder *d, uint32_t *guess, size_t bytes) {
+  size_t most = (size_t)(d->json->end - d->json->p) / bytes;
+  int n = (int)(*guess < most ? *guess : most);
+  *guess = 0;
+  return n;
 }
 
-static bool decode_array (lua_decoder *d) {
-  lua_State *L = d->L;
-  int top = lua_gettop(L);
-  if (!lua_checkstack(L, 8))
-    return eb_error_set(&d->json->err, EB_ERR_NO_MEMORY, "Lua's stack is full");
-  uint8_t *guess = guess_of(d, false);
-  lua_createtable(L, *guess, 0);
-  for (int i = 1;; i++) {
-    eb_json_token t = eb_json_next(d->json);
-    if (t == EB_JSON_ARRAY_END) {
-      learn(guess, i - 1);
-      break;
-    }
-    if (!lua_value_decode(d, t)) {
-      lua_settop(L, top);
-      return false;
-    }
-    lua_rawseti(L, -2, i);
-  }
-  if (d->marks) {
-    lua_pushvalue(L, d->array_mt);
-    lua_setmetatable(L, -2);
-  }
-  return true;
+static void learn (uint32_t *guess, int count) {
+  *guess = (uint32_t)(count < LUA_GUESS_MOST ? count : LUA_GUESS_MOST);
 }
 
-static bool decode_object (lua_decoder *d) {
-  lua_State *L = d->L;
-  int top = lua_gettop(L);
-  if (!lua_checkstack(L, 8))
-    return eb_error_set(&d->json->err, EB_ERR_NO_MEMORY, "Lua's stack is full");
-  uint8_t *guess = guess_of(d, true);
-  lua_createtable(L, 0, *guess);
-  for (int count = 0;; count++) {
-    eb_json_token t = eb_json_next(d->json);
-    if (t == EB_JSON_OBJECT_END) {
-      learn(guess, count);
-      return true;
-    }
-    if (t == EB_JSON_KEY) {
-      lua_names_push(L, d->names, d->names_table, d->json->text,
-                     d->json->size);
-      if (lua_value_decode(d, eb_json_next(d->json))) {
-        lua_rawset(L, -3);  /* of two equal names the last one counts */
-        continue;
-      }
-    }
-    lua_settop(L, top);
-    return false;
-  }
-}
+static bool decode_array (lua_decoder *d);
+static bool decode_object (lua_decoder *d);
 
-bool lua_value_decode (lua_decoder *d, eb_json_token t) {
+/* See lua_value_decode. */
+static inline bool decode (lua_decoder *d, eb_json_token t) {
   lua_State *L = d->L;
   switch (t) {
     case EB_JSON_OBJECT: return decode_object(d);
@@ -424,4 +425,60 @@ bool lua_value_decode (lua_decoder *d, eb_json_token t) {
     case EB_JSON_NULL: lua_pushlightuserdata(L, NULL); return true;
     default: return false;
   }
+}
+
+static bool decode_array (lua_decoder *d) {
+  lua_State *L = d->L;
+  int top = lua_gettop(L);
+  if (!lua_checkstack(L, 8))
+    return eb_error_set(&d->json->err, EB_ERR_NO_MEMORY, "Lua's stack is full");
+  uint32_t *guess = guess_of(d, false);
+  lua_createtable(L, take_guess(d, guess, sizeof "0," - 1), 0);
+  for (int i = 1;; i++) {
+    eb_json_token t = eb_json_next(d->json);
+    if (t == EB_JSON_ARRAY_END) {
+      learn(guess, i - 1);
+      break;
+    }
+    if (!decode(d, t)) {
+      lua_settop(L, top);
+      return false;
+    }
+    lua_rawseti(L, -2, i);
+  }
+  if (d->marks) {
+    lua_pushvalue(L, d->array_mt);
+    lua_setmetatable(L, -2);
+  }
+  return true;
+}
+
+static bool decode_object (lua_decoder *d) {
+  lua_State *L = d->L;
+  int top = lua_gettop(L);
+  if (!lua_checkstack(L, 8))
+    return eb_error_set(&d->json->err, EB_ERR_NO_MEMORY, "Lua's stack is full");
+  uint32_t *guess = guess_of(d, true);
+  lua_createtable(L, 0, take_guess(d, guess, sizeof "\"\":0," - 1));
+  for (int count = 0;; count++) {
+    eb_json_token t = eb_json_next(d->json);
+    if (t == EB_JSON_OBJECT_END) {
+      learn(guess, count);
+      return true;
+    }
+    if (t == EB_JSON_KEY) {
+      lua_names_push(L, d->names, d->names_table, d->json->text,
+                     d->json->size);
+      if (decode(d, eb_json_next(d->json))) {
+        lua_rawset(L, -3);  /* of two equal names the last one counts */
+        continue;
+      }
+    }
+    lua_settop(L, top);
+    return false;
+  }
+}
+
+bool lua_value_decode (lua_decoder *d, eb_json_token t) {
+  return decode(d, t);
 }

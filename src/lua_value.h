@@ -42,11 +42,11 @@ int lua_value_cut (const char *p, size_t n, size_t limit);
 
 /* How many members the last table of each level had: a good guess for the next
 ** one, and a table that need not grow costs half as much. */
-enum { LUA_GUESS_LEVELS = 16, LUA_GUESS_MOST = 32 };
+enum { LUA_GUESS_LEVELS = 16, LUA_GUESS_MOST = 16384 };
 
 typedef struct lua_guess {
-  uint8_t members[LUA_GUESS_LEVELS];  /* of objects */
-  uint8_t items[LUA_GUESS_LEVELS];    /* of arrays */
+  uint32_t members[LUA_GUESS_LEVELS];  /* of objects */
+  uint32_t items[LUA_GUESS_LEVELS];    /* of arrays */
 } lua_guess;
 
 typedef struct lua_decoder {
