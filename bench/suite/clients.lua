@@ -23,6 +23,10 @@ local function node_version(name)
 end
 
 local own = shell.output "cat src/eb_version.h":match 'EB_VERSION "([^"]+)"'
+local function own_version() return "eventbus " .. own end
+local function debian(package)
+  return function() return package .. " " .. package_version(package) end
+end
 local NO_RECOVERY = "it has no recovery: the program opens everything again"
 local NO_CLIENT = "it is a JSON module"
 
@@ -34,15 +38,16 @@ local function eventbus(name, version)
   }
 end
 
-local function json_module(name, package)
+-- A JSON module and nothing else, of the Lua `version`.
+local function json_module(name, module, version, what)
   local cannot = {}
   for _, job in ipairs { "publish", "publish-one", "publish-none", "consume", "latency", "topology", "consumers" } do
     cannot[job] = NO_CLIENT
   end
   return {
-    name = name, command = lua_of "5.4" .. " bench/peers/lua-json/client.lua", arguments = " " .. name, cannot = cannot,
-    json_only = true,
-    version = function() return ("%s %s on %s"):format(package, package_version(package), lua_version "5.4") end,
+    name = name, command = lua_of(version) .. " bench/peers/lua-json/client.lua", arguments = " " .. module,
+    cannot = cannot, json_only = true,
+    version = function() return ("%s on %s"):format(what(), lua_version(version)) end,
   }
 end
 
@@ -106,6 +111,9 @@ return {
     version = function() return ("bunny %s on %s"):format(package_version "ruby-bunny",
       shell.output "ruby --version":match "^ruby [%d.]+") end,
   },
-  json_module("cjson", "lua-cjson"),
-  json_module("dkjson", "lua-dkjson"),
+  json_module("eventbus.json", "eventbus.json", "5.4", own_version),
+  json_module("eventbus.json, LuaJIT", "eventbus.json", "jit", own_version),
+  json_module("cjson", "cjson", "5.4", debian "lua-cjson"),
+  json_module("cjson, LuaJIT", "cjson", "jit", debian "lua-cjson"),
+  json_module("dkjson", "dkjson", "5.4", debian "lua-dkjson"),
 }

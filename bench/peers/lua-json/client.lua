@@ -1,4 +1,4 @@
---- The JSON jobs of bench/peers/README.md with another JSON module of Lua: client.lua JOB EVENTS URL QUEUE cjson|dkjson
+--- The JSON jobs of bench/peers/README.md with a JSON module of Lua: client.lua JOB EVENTS URL QUEUE MODULE
 
 local job, count, name = arg[1], tonumber(arg[2]), arg[5]
 local json = require(name)
