@@ -265,15 +265,17 @@ static bool read_escaped (eb_json *j, const char *p) {
     char *start = to;
     ok = to != NULL;
     while (ok && p < limit) {
+      read_near(&p, limit, &to);
+      if (p == limit || *p == '"') break;
       const char *stop = eb_run(p, limit, to);
       to += stop - p;
       p = stop;
       if (p == limit || *p != '\\') break;
+      if (limit - p > 1 && escaped_by[(unsigned char)p[1]] != 0) continue;
       size_t n;
       p = unescape(j, p + 1, to, &n);
       if (p == NULL) return false;
       to += n;
-      if (p < limit) read_near(&p, limit, &to);
     }
     if (ok) eb_buffer_commit(b, (size_t)(to - start));
   } while (ok && p >= limit && p < end && *p != '"');
