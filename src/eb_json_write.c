@@ -56,9 +56,9 @@ static void write_near (const char **from, const char *end, char **to) {
 /* What a string needs beside its bytes: two quotes, and what eb_run writes. */
 enum { ROOM = 2 + 8 };
 
-/* See write_string. */
-static char *write_any (eb_buffer *b, char *to, const char *p, size_t n,
-                           size_t *bad) {
+/* See write_string. Apart from it, so that its loops have the registers to themselves. */
+__attribute__((noinline)) static char *
+write_any (eb_buffer *b, char *to, const char *p, size_t n, size_t *bad) {
   const char *start = p, *end = p + n;
   *to++ = '"';
   for (;;) {
