@@ -11,15 +11,17 @@ local wait_until = require("spec.support.wait").wait_until
 
 local COUNT, ALL, SECONDS = 100, 110, 60
 
-local function run(client, job, queue, count)
+local function start(client, job, queue, count)
   local b = broker.shared()
   return shell.start(("env NODE_PATH=build/bench/peers/node_modules %s %s %d %s %s%s"):format(client.command, job,
-    count or COUNT, shell.quote(b.url), queue, client.arguments or ""), SECONDS).wait()
+    count or COUNT, shell.quote(b.url), queue, client.arguments or ""), SECONDS)
 end
 
+local function run(client, job, queue, count) return start(client, job, queue, count).wait() end
+
 -- Its line, which must have all of this in numbers.
-local function line_of(client, job, queue, fields, count)
-  local out, said, code = run(client, job, queue, count)
+local function line_of(client, job, queue, fields, count, process)
+  local out, said, code = (process or start(client, job, queue, count)).wait()
   assert.are.equal(0, code, ("%s %s: %s%s"):format(client.name, job, out, said))
   local found = {}
   for key, value in out:gmatch "([%w_]+)=([%d.]+)" do found[key] = tonumber(value) end
@@ -88,6 +90,22 @@ for _, client in ipairs(clients) do
         line_of(client, "topology", queue)
         assert.are.equal(0, broker.shared():queue("/", queue .. ".1").messages)
         assert.are.equal(0, broker.shared():queue("/", queue .. "." .. COUNT).messages)
+      end)
+    end
+
+    if client.floor or client.ours then
+      it("consumes from many queues what the library spreads over them", function()
+        local queue = "peer.fan." .. client.name:gsub("%W", "")
+        local process = start(client, "fan", queue .. " 10")
+        assert.is_truthy((process.line() or ""):match "^ready pid=%d+$")
+        local publisher
+        for _, each in ipairs(clients) do publisher = publisher or each.ours and each end
+        line_of(publisher, "spread", queue .. " 10")
+        assert.are.equal(COUNT, line_of(client, "fan", queue, nil, nil, process).events)
+        for i = 1, 10 do
+          wait_until(function() return broker.shared():queue("/", queue .. "." .. i).messages == 0 end, 30,
+            ("%s.%d is empty"):format(queue, i))
+        end
       end)
     end
 

@@ -1,5 +1,7 @@
 /* client: the jobs of bench/peers/README.md with rabbitmq-c's own calls and nothing else: the floor.
  *
+ *     client fan EVENTS URL QUEUE N     as bench/peers/eventbus: a channel for each of N consumers, as the library has it
+ *
  * It builds JSON with snprintf and looks for the one field it wants, as a C program may; so it has no JSON jobs. Nor does it
  * reconnect: rabbitmq-c does not.
  */
@@ -123,6 +125,11 @@ static void finish(uint64_t events, const char *more) {
   printf("events=%llu seconds=%.6f cpu=%.6f rss_kb=%ld%s\n", (unsigned long long)events, wall, cpu, usage.ru_maxrss, more);
 }
 
+static void open_channel(amqp_connection_state_t connection, amqp_channel_t channel) {
+  amqp_channel_open(connection, channel);
+  check_reply(amqp_get_rpc_reply(connection), "channel.open");
+}
+
 static amqp_connection_state_t open_connection(char *url) {
   struct amqp_connection_info info;
   amqp_default_connection_info(&info);
@@ -133,8 +140,7 @@ static amqp_connection_state_t open_connection(char *url) {
   if (socket == NULL) fail("out of memory");
   check_status(amqp_socket_open(socket, info.host, info.port), "connect");
   check_reply(amqp_login(connection, info.vhost, 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, info.user, info.password), "login");
-  amqp_channel_open(connection, CHANNEL);
-  check_reply(amqp_get_rpc_reply(connection), "channel.open");
+  open_channel(connection, CHANNEL);
   free(copy);
   return connection;
 }
@@ -233,29 +239,27 @@ static void publish_unconfirmed(char *url, const char *queue, uint64_t events) {
   finish(events, "");
 }
 
-static void subscribe(amqp_connection_state_t connection, const char *queue) {
-  amqp_basic_qos(connection, CHANNEL, 0, PREFETCH, 0);
+static void subscribe(amqp_connection_state_t connection, amqp_channel_t channel, const char *queue) {
+  amqp_basic_qos(connection, channel, 0, PREFETCH, 0);
   check_reply(amqp_get_rpc_reply(connection), "basic.qos");
-  amqp_basic_consume(connection, CHANNEL, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
+  amqp_basic_consume(connection, channel, amqp_cstring_bytes(queue), amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
   check_reply(amqp_get_rpc_reply(connection), "basic.consume");
 }
 
 static double take(amqp_connection_state_t connection) {
   struct timeval deadline = {WAIT_SECONDS, 0};
   amqp_envelope_t envelope;
-  amqp_maybe_release_buffers(connection);
   check_reply(amqp_consume_message(connection, &envelope, &deadline, 0), "waiting for a delivery");
   double total = total_of(envelope.message.body);
-  check_status(amqp_basic_ack(connection, CHANNEL, envelope.delivery_tag, 0), "ack");
+  check_status(amqp_basic_ack(connection, envelope.channel, envelope.delivery_tag, 0), "ack");
   amqp_destroy_envelope(&envelope);
+  /* Of this channel: the call for all of them looks through all. */
+  amqp_maybe_release_buffers_on_channel(connection, envelope.channel);
   return total;
 }
 
-static void consume(char *url, const char *queue, uint64_t events) {
+static void consume_from(amqp_connection_state_t connection, uint64_t events) {
   uint64_t warm = events / 10, all = warm + events;
-  amqp_connection_state_t connection = open_connection(url);
-  declare(connection, queue);
-  subscribe(connection, queue);
   double total = 0;
   for (uint64_t taken = 0; taken < all; taken++) {
     if (taken == warm) begin();
@@ -263,6 +267,30 @@ static void consume(char *url, const char *queue, uint64_t events) {
   }
   finish(events, "");
   if (total != 1000.0 * (double)all) fail("the totals do not add up");
+}
+
+static void consume(char *url, const char *queue, uint64_t events) {
+  amqp_connection_state_t connection = open_connection(url);
+  declare(connection, queue);
+  subscribe(connection, CHANNEL, queue);
+  consume_from(connection, events);
+}
+
+/* rabbitmq-c loses frames where those of two messages mix; RabbitMQ writes a message of one body frame in one piece. */
+static void fan(char *url, const char *queue, uint64_t events, uint64_t queues) {
+  amqp_connection_state_t connection = open_connection(url);
+  for (uint64_t i = 1; i <= queues; i++) {
+    char name[256];
+    snprintf(name, sizeof name, "%s.%llu", queue, (unsigned long long)i);
+    amqp_channel_t channel = (amqp_channel_t)(CHANNEL + i);
+    declare(connection, name);
+    open_channel(connection, channel);
+    subscribe(connection, channel, name);
+    amqp_maybe_release_buffers(connection);
+  }
+  printf("ready pid=%ld\n", (long)getpid());
+  fflush(stdout);
+  consume_from(connection, events);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -304,7 +332,7 @@ static void latency(char *url, const char *queue, uint64_t events) {
   uint64_t warm = events / 10, all = warm + events;
   amqp_connection_state_t connection = open_connection(url);
   declare(connection, queue);
-  subscribe(connection, queue);
+  subscribe(connection, CHANNEL, queue);
   double *sent = calloc(all, sizeof *sent), *taken = calloc(all, sizeof *taken);
   int ends[2];
   if (sent == NULL || taken == NULL || pipe(ends) != 0) fail("out of memory");
@@ -346,7 +374,8 @@ static void topology(char *url, const char *queue, uint64_t count) {
 }
 
 int main(int argc, char **argv) {
-  uint64_t events = argc == 5 ? strtoull(argv[2], NULL, 10) : 0;
+  uint64_t events = argc >= 5 ? strtoull(argv[2], NULL, 10) : 0;
+  uint64_t queues = argc > 5 ? strtoull(argv[5], NULL, 10) : 0;
   if (events == 0) {
     fprintf(stderr, "usage: client JOB EVENTS URL QUEUE\n");
     return 2;
@@ -359,6 +388,7 @@ int main(int argc, char **argv) {
   else if (strcmp(job, "consume") == 0) consume(url, queue, events);
   else if (strcmp(job, "latency") == 0) latency(url, queue, events);
   else if (strcmp(job, "topology") == 0) topology(url, queue, events);
+  else if (strcmp(job, "fan") == 0 && queues > 0 && queues < 2047) fan(url, queue, events, queues);
   else {
     fprintf(stderr, "no such job: %s\n", job);
     return 3;

@@ -1,4 +1,4 @@
---- The jobs of bench/peers/README.md through the library, and two that the others do not have:
+--- The jobs of bench/peers/README.md through the library. Two of them have another argument:
 ---
 ---     client.lua fan EVENTS URL QUEUE N      subscribes to QUEUE.1 to QUEUE.N, prints "ready", consumes W + EVENTS
 ---     client.lua spread EVENTS URL QUEUE N   publishes W + EVENTS to these queues in turn
