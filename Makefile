@@ -220,18 +220,19 @@ asan:
 tsan:
 	@$(MAKE) --no-print-directory FLAVOUR=tsan ctest
 
-## test-asan  the specs that touch the core, under AddressSanitizer and UndefinedBehaviorSanitizer; SPEC=, BUSTED=
+## test-asan  all specs under AddressSanitizer and UndefinedBehaviorSanitizer; SPEC=, BUSTED=
 ## test-tsan  the same under ThreadSanitizer
 .PHONY: test-asan test-tsan
-# Not fork, and of faults not what measures memory: docs/testing.md says why.
-OF_CORE = bus consumer core deadletter envelope exit faults json settled stop tls
-OF_CORE_SPECS = $(OF_CORE:%=spec/%_spec.lua) --exclude-tags=memory
+# Not fork, what measures memory, and what is said of the release's build and interpreter: docs/testing.md says why.
+SANITIZED = spec --exclude-pattern=fork --exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)memory$(COMMA)release
 test-asan: deps
 	@$(MAKE) --no-print-directory FLAVOUR=asan build host fork-module LUA=$(LUA)
-	@tools/run-tests --lua $(LUA) --flavour asan --busted $(or $(SPEC),$(OF_CORE_SPECS)) $(BUSTED)
+	@$(MAKE) --no-print-directory interop LUA=$(LUA)
+	@tools/run-tests --lua $(LUA) --flavour asan --busted $(or $(SPEC),$(SANITIZED)) $(BUSTED)
 test-tsan: deps
 	@$(MAKE) --no-print-directory FLAVOUR=tsan build host LUA=$(LUA)
-	@tools/run-tests --lua $(LUA) --flavour tsan --busted $(or $(SPEC),$(OF_CORE_SPECS)) $(BUSTED)
+	@$(MAKE) --no-print-directory interop LUA=$(LUA)
+	@tools/run-tests --lua $(LUA) --flavour tsan --busted $(or $(SPEC),$(SANITIZED)) $(BUSTED)
 
 ## valgrind   spec/valgrind under memcheck: connect, publish, consume, close, over TCP and TLS; and what comes to nothing
 .PHONY: valgrind

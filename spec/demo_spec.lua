@@ -65,7 +65,7 @@ describe("the demo", function()
     assert.equal("", left_of(started))
   end)
 
-  it("stops everything on Ctrl-C, and fails", function()
+  it("stops everything on Ctrl-C, and fails #release", function()
     local tmp = program.folder()
     local demo = program.start("demo", { program.lua(), "examples/demo.lua" }, { TMPDIR = tmp })
     wait(function() return demo:output():find("all 7 are consuming", 1, true), demo:output() end, 40, "the services run")

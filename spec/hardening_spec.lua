@@ -29,7 +29,7 @@ describe("the C module", function()
     assert.is_nil(text:find "RU?N?PATH", text)
   end)
 
-  it("guards its stack and its copies", function()
+  it("guards its stack and its copies #release", function()
     local text = read("nm -D --undefined-only " .. module)
     assert.is_truthy(text:find("__stack_chk_fail", 1, true), text)
     assert.is_truthy(text:find "__%l+_chk", text)
@@ -42,7 +42,7 @@ describe("the C module", function()
   end)
 
   if read "uname -m":find "x86_64" then
-    it("lets no jump land where none was meant to", function()
+    it("lets no jump land where none was meant to #release", function()
       -- The module's own note of it wants that of Debian's C library, too, which has none.
       local text = read("objdump -d --disassemble=luaopen_eventbus_core " .. module)
       assert.is_truthy(text:find "<luaopen_eventbus_core>:\n[^\n]*endbr64", text)

@@ -48,7 +48,7 @@ describe("make install", function()
     assert.are.equal(("%s/lib/lua/%s/eventbus/core.so"):format(prefix, ABI), told.core)
   end)
 
-  it("gives a command that finds its modules without LUA_PATH, under the Lua it was built for", function()
+  it("gives a command that finds its modules without LUA_PATH, under the Lua it was built for #release", function()
     local r = installed.run { prefix .. "/bin/eventbus", "--version" }
     assert.are.same({ code = 0, output = require("eventbus")._VERSION .. "\n" }, { code = r.code, output = r.output })
     assert.are.equal(program.lua(), read(prefix .. "/bin/eventbus"):match("^#!(/[^\n]*)\n"))
