@@ -21,7 +21,7 @@ local CLIENT = [[
   end
 ]]
 
-describe("a broker's name", function()
+describe("a broker's name #preload", function()
   local routes, running
 
   setup(function() routes = proxy.start() end)
