@@ -220,11 +220,13 @@ asan:
 tsan:
 	@$(MAKE) --no-print-directory FLAVOUR=tsan ctest
 
-## test-asan  all specs under AddressSanitizer and UndefinedBehaviorSanitizer; SPEC=, BUSTED=
+## test-asan  all specs under AddressSanitizer and UndefinedBehaviorSanitizer; CORE=1: of the core only; SPEC=, BUSTED=
 ## test-tsan  the same under ThreadSanitizer
 .PHONY: test-asan test-tsan
 # Not fork, what measures memory or preloads a library, and what is said of the release's build and interpreter: docs/testing.md says why.
-SANITIZED = spec --exclude-pattern=fork --exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)memory$(COMMA)preload$(COMMA)release
+OF_CORE = bus consumer core deadletter envelope exit faults json settled stop tls
+SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),spec --exclude-pattern=fork) \
+	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)memory$(COMMA)preload$(COMMA)release
 test-asan: deps
 	@$(MAKE) --no-print-directory FLAVOUR=asan build host fork-module LUA=$(LUA)
 	@$(MAKE) --no-print-directory interop LUA=$(LUA)
