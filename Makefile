@@ -175,7 +175,7 @@ test: deps
 
 ## test-lua   the specs in which it matters which Lua it is, and no C unit tests; LUA=...
 .PHONY: test-lua
-OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure fork http journal json json_cjson loops \
+OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure fork http journal json json_cjson json_scratch loops \
 	mismatch options outcome pattern platform retry_policy router script settled stop timers tls topology units
 test-lua:
 	@$(MAKE) --no-print-directory test LUA=$(LUA) SPEC="$(OF_LUA:%=spec/%_spec.lua)"
@@ -224,7 +224,7 @@ tsan:
 ## test-tsan  the same under ThreadSanitizer
 .PHONY: test-asan test-tsan
 # Not fork, what measures memory or preloads a library, and what is said of the release's build and interpreter: docs/testing.md says why.
-OF_CORE = bus consumer core deadletter envelope exit faults json settled stop tls
+OF_CORE = bus consumer core deadletter envelope exit faults json json_scratch settled stop tls
 SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),spec --exclude-pattern=fork) \
 	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)memory$(COMMA)preload$(COMMA)release
 test-asan: deps
@@ -330,13 +330,13 @@ scaling: deps-demo
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua examples/scaling.lua $(EVENTS) docs/scaling.md
 
-## bench-hosts each host: wake-up latency, CPU, memory; nginx: requests/s, reloads under load; HOST_EVENTS=200000
 ## counters   instructions and calls for an event, under valgrind, against bench/counters.txt; RECORD=1 writes that anew
 .PHONY: counters
 counters:
 	@$(DEPS) build demo counters
 	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/counters.lua $(if $(RECORD),--record)'
-## bench-hosts requests/s of nginx with a confirmed publish, reloads under load, memory; HOST_EVENTS=200000
+
+## bench-hosts each host: wake-up latency, CPU, memory; nginx: requests/s, reloads under load; HOST_EVENTS=200000
 .PHONY: bench-hosts
 HOST_EVENTS = 200000
 bench-hosts: deps deps-nginx deps-hosts
