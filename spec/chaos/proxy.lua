@@ -19,10 +19,6 @@ local function serve()
   local route = require "spec.chaos.route"
   local routes, aliases = {}, {}
 
-  -- Whoever writes to a peer that has reset gets this signal, and luv does not ask for less.
-  local pipe = uv.new_signal()
-  pipe:start("sigpipe", function() end)
-
   local function named(name) return routes[name] or error("no route " .. tostring(name), 0) end
 
   function commands.route(o)
