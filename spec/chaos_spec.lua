@@ -90,6 +90,16 @@ describe("the accounts of make chaos", function()
     local v = verdict()
     assert.are.same({ "fragile-1", "fragile-3" }, v.lost)
     assert.are.equal(1, v.gone)
+    assert.are.equal("fragile-3: asked 6.000, confirmed 7.000, not begun, all before it handled 3.500, queue deleted 5.500",
+      books:story("fragile-3", 999))
+  end)
+
+  it("excuse what a deleted queue got late, however early it was asked", function()
+    published("fragile", { "A fragile-1", "A fragile-2", "C fragile-2", "C fragile-1" })
+    books:deleted(flows.fragile, time - 0.5, time + 0.5)
+    local v = verdict()
+    assert.are.same({ "fragile-2" }, v.lost)
+    assert.are.equal(1, v.gone)
   end)
 
   it("tell who has not gone on since a moment", function()

@@ -1,7 +1,8 @@
 --- ledger: accounts for every event, from the journals of publishers and consumers.
 ---
 --- Lost is what was confirmed, and neither handled nor with the dead letters at the end. Of a queue that was deleted,
---- what may have been in it then is gone by that act, and counted apart. Out of order is a first delivery before that
+--- what may have been in it then is gone by that act, and counted apart: what was asked before the deletion, and not
+--- confirmed before a moment from which all had been handled. Out of order is a first delivery before that
 --- of an earlier event of the same key; what the publisher itself published again after a failure has no place in the
 --- order.
 
@@ -47,9 +48,9 @@ function visit.R(account, n, time)
   account.count.again = account.count.again + 1
 end
 
-function visit.C(account, n)
+function visit.C(account, n, time)
   if not account.confirmed[n] then account.count.confirmed = account.count.confirmed + 1 end
-  account.confirmed[n] = true
+  account.confirmed[n] = time
 end
 
 function visit.F(account, n, _, code)
@@ -59,7 +60,7 @@ end
 
 function visit.B(account, n, time, _, self)
   if account.begun[n] then return end
-  account.begun[n] = true
+  account.begun[n] = time
   local key = flows.key(account.flow, n)
   local last = account.last[key]
   if account.flow.ordered and last and n < last then
@@ -105,10 +106,11 @@ function Ledger:behind(time, without)
   end
 end
 
---- A queue was deleted: all that was asked between the last moment of calm and now may have been in it.
-function Ledger:deleted(flow, calm, now)
+--- A queue was deleted. What the broker had before `clear` had been handled by then; all it took in between that and
+--- `now` may have been in the queue.
+function Ledger:deleted(flow, clear, now)
   local deletions = self.accounts[flow.name].deletions
-  deletions[#deletions + 1] = { from = calm, to = now }
+  deletions[#deletions + 1] = { clear = clear, now = now }
 end
 
 --- An event found with the dead letters.
@@ -119,9 +121,26 @@ end
 
 local function excused(account, n)
   for _, deletion in ipairs(account.deletions) do
-    if account.asked[n] >= deletion.from and account.asked[n] <= deletion.to then return true end
+    if account.confirmed[n] >= deletion.clear and account.asked[n] <= deletion.now then return true end
   end
   return false
+end
+
+--- What the journals know of an event, and when, in seconds since `began`: for whoever asks why it was lost.
+function Ledger:story(id, began)
+  local name, n = flows.parse(id)
+  local account, words = self.accounts[name], {}
+  local function add(what, time)
+    words[#words + 1] = time and ("%s %.3f"):format(what, time - began) or "not " .. what
+  end
+  add(account.again[n] and "asked again" or "asked", account.asked[n])
+  add("confirmed", account.confirmed[n])
+  add("begun", account.begun[n])
+  for _, deletion in ipairs(account.deletions) do
+    add("all before it handled", deletion.clear)
+    add("queue deleted", deletion.now)
+  end
+  return ("%s: %s"):format(id, table.concat(words, ", "))
 end
 
 --- How many confirmed events are neither handled nor given to the dead letters, those of deleted queues aside.

@@ -153,7 +153,12 @@ function round.run(o)
   for _, kind in ipairs(ok and { "lost", "disordered", "stray" } or {}) do
     local list = result.total[kind]
     if #list > 0 then
-      wrong(("%d %s: %s"):format(#list, kind, table.concat(list, ", ", 1, math.min(#list, 20))))
+      local text = ("%d %s: %s"):format(#list, kind, table.concat(list, ", ", 1, math.min(#list, 20)))
+      -- Those that were lost have a story.
+      for i = 1, kind == "lost" and math.min(#list, 5) or 0 do
+        text = ("%s\n    %s"):format(text, self.world.ledger:story(list[i], self.began))
+      end
+      wrong(text)
     end
   end
   if #result.wrong > 0 then self.world:keep_logs() end

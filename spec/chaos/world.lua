@@ -90,7 +90,7 @@ end
 --- `o`: folder (of the journals), draw.
 function world.new(o)
   return setmetatable({ draw = o.draw, folder = o.folder, routes = {}, publishers = {}, consumers = {}, address = 1,
-    names = resolver.new(o.folder .. "/hosts"), ledger = ledger.new(o.folder), calm = wait.now() }, World)
+    names = resolver.new(o.folder .. "/hosts"), ledger = ledger.new(o.folder), clear = wait.now() }, World)
 end
 
 --- Nodes (1 or 3) and clients, at a rate (a factor). Returns when all of them are connected.
@@ -121,7 +121,7 @@ end
 
 --- For the ledger: a queue is gone, and with it what was in it.
 function World:queue_deleted(flow)
-  self.ledger:deleted(flow, self.calm, wait.now())
+  self.ledger:deleted(flow, self.clear, wait.now())
 end
 
 -- A client that ended by itself is a failure, whatever the others do.
@@ -155,7 +155,8 @@ function World:goes_on(time, seconds, away)
   return goes_on(self, time, seconds, function(flow) return flow.named and only == away end)
 end
 
---- The same of every flow, and that is calm again.
+--- The same of every flow. A queue gives its events in order: what the broker had before `time` is then handled. Of what
+--- came after, some may still wait.
 function World:recovered(time, seconds)
   goes_on(self, time, seconds, function() return false end)
   if self.moved then
@@ -164,8 +165,8 @@ function World:recovered(time, seconds)
     end
     self.moved = nil
   end
-  self.calm = wait.now()
-  return self.calm
+  self.clear = time
+  return wait.now()
 end
 
 -- The ids of the dead letters; takes them.
