@@ -128,6 +128,13 @@ describe("the accounts of make chaos", function()
 end)
 
 describe("the faults of make chaos", function()
+  it("are undone before those whose end waits for the clients", function()
+    for _, fault in ipairs(faults.of(3)) do
+      local waits = fault.name == "queue deleted" or fault.name:find "^a frame cut" or fault.name:find "^a byte corrupted"
+      assert.are.equal(waits and true or false, fault.patient or false, fault.name)
+    end
+  end)
+
   it("are all there are, or those whose names begin as was asked for, of one node or a cluster", function()
     local function names(nodes, name)
       local list = {}

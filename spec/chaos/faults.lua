@@ -3,6 +3,7 @@
 --- that is away: the others of a cluster must go on without it.
 ---
 --- `where` is what it needs for itself: "nodes", "network" or "clients"; faults of different kinds may overlap.
+--- `patient`: what undoes it waits for the clients to do something, so all others are undone before.
 --- `nodes`: 1 or 3 when only such a cluster has it. `shown`: by one node, and not again in a short round of three.
 
 local flows = require "spec.chaos.flows"
@@ -23,6 +24,7 @@ local function add(name, where, weight, hold, strike, more)
 end
 
 local ONLY_THREE, ONLY_ONE, SHOWN = { nodes = 3 }, { nodes = 1 }, { shown = true }
+local PATIENT, SHOWN_PATIENT = { patient = true }, { shown = true, patient = true }
 
 -- A node drawn from all.
 local function any_node(world) return world.draw:integer(1, #world.cluster.nodes) end
@@ -80,7 +82,7 @@ add("queue deleted", "nodes", 2, nil, function(world)
   world:queue_deleted(flows.fragile)
   if #world.cluster.nodes == 1 then return end
   return function() world.cluster:consumed_again(flows.queue(flows.fragile), 90) end
-end)
+end, PATIENT)
 
 add("policy changed: queues refuse", "nodes", 1, { 1, 3 }, function(world)
   local set = [[ok = rabbit_policy:set(<<"/">>, <<"chaos">>, <<"^chaos\\.(ordered|keyed|failing|fragile)$">>,
@@ -139,7 +141,7 @@ for blow, name in pairs { corrupt = "a byte corrupted", cut = "a frame cut in it
         -- Where nothing came by it is taken back.
         world:each_route(kind, function(route) world.proxy:blow(route.name, nil, direction) end)
       end, kind == "" and "all" or kind
-    end, SHOWN)
+    end, SHOWN_PATIENT)
   end
 end
 

@@ -21,11 +21,19 @@ local function say(self, text, ...)
   io.stdout:flush()
 end
 
+-- `during` says what has struck, for the schedule, and for whoever reads why a round has failed.
 local function strike(self, fault)
   local began = wait.now()
+  self.during = (self.during and self.during .. " + " or "") .. fault.name
   local heal, note, away = fault.strike(self.world)
-  return { fault = fault, began = began, heal = heal, away = self.nodes > 1 and away,
-    name = fault.name .. (note and " (" .. note .. ")" or "") }
+  if note then self.during = ("%s (%s)"):format(self.during, note) end
+  return { fault = fault, began = began, heal = heal, away = self.nodes > 1 and away }
+end
+
+local function heal(struck, patient)
+  for _, one in ipairs(struck) do
+    if one.heal and (one.fault.patient or false) == patient then one.heal() end
+  end
 end
 
 local function pause(self, hold)
@@ -45,19 +53,17 @@ local function blow(self, first, second)
     struck[2] = strike(self, second)
     pause(self, second.hold)
   end
-  for _, one in ipairs(struck) do
-    if one.heal then one.heal() end
-  end
+  heal(struck, false)
+  heal(struck, true)
   local healed = wait.now()
   took = math.max(took, self.world:recovered(healed, RECOVERY) - healed)
-  local names = {}
-  for i, one in ipairs(struck) do
-    names[i] = one.name
+  for _, one in ipairs(struck) do
     local record = self.kinds[one.fault.name] or { count = 0, longest = 0 }
     self.kinds[one.fault.name] = record
     record.count, record.longest = record.count + 1, math.max(record.longest, took)
   end
-  say(self, "%s: all goes on after %.1f s", table.concat(names, " + "), took)
+  say(self, "%s: all goes on after %.1f s", self.during, took)
+  self.during = nil
 end
 
 -- Takes the first fault out of the list, and one that may overlap with it.
@@ -144,7 +150,7 @@ function round.run(o)
     for _, text in ipairs(self.world:finish(RECOVERY)) do wrong(text) end
     say(self, "the end")
   end, function(text) return type(text) == "string" and debug.traceback(text, 2) or text end)
-  if not ok then wrong(err) end
+  if not ok then wrong(self.during and ("%s\n  during: %s"):format(err, self.during) or err) end
   local died = self.world.proxy and self.world.proxy:died()
   if died then wrong("the proxy, of this harness, has died: " .. died) end
   self.world.ledger:read()
