@@ -176,7 +176,8 @@ test: deps
 ## test-lua   the specs in which it matters which Lua it is, and no C unit tests; LUA=...
 .PHONY: test-lua
 OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure fork http journal json json_cjson json_scratch loops \
-	mismatch options outcome pattern platform retry_policy router script settled stop timers tls topology units
+	mismatch options outcome pattern platform retry_policy router script settled stop timers tls topology unconfirmed \
+	units
 test-lua:
 	@$(MAKE) --no-print-directory test LUA=$(LUA) SPEC="$(OF_LUA:%=spec/%_spec.lua)"
 
@@ -224,7 +225,7 @@ tsan:
 ## test-tsan  the same under ThreadSanitizer
 .PHONY: test-asan test-tsan
 # Not fork, what measures memory or preloads a library, and what is said of the release's build and interpreter: docs/testing.md says why.
-OF_CORE = bus consumer core deadletter envelope exit faults json json_scratch settled stop tls
+OF_CORE = bus consumer core deadletter envelope exit faults json json_scratch settled stop tls unconfirmed
 SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),spec --exclude-pattern=fork) \
 	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)memory$(COMMA)preload$(COMMA)release
 test-asan: deps

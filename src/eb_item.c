@@ -14,6 +14,7 @@ static const char *const events[] = {
     [EB_EVENT_RESUBSCRIBED] = "resubscribed",
     [EB_EVENT_CONSUMER_FAILED] = "consumer_failed",
     [EB_EVENT_TOPOLOGY_FAILED] = "topology_failed",
+    [EB_EVENT_UNCONFIRMED_LOST] = "unconfirmed_lost",
     [EB_EVENT_CLOSED] = "closed",
 };
 

@@ -68,7 +68,8 @@ typedef struct eb_publish {
   eb_bytes routing_key;
   eb_properties properties;
   eb_bytes body;
-  bool mandatory;
+  bool mandatory;     /* without a confirm its return is nobody's news */
+  bool unconfirmed;   /* answered when it is sent: may be lost */
   bool quiet;         /* lua thread: its success is nobody's news, see eb_quiet */
   bool sent;          /* session: it may have reached a broker */
   bool returned;      /* session: a basic.return named it */
@@ -167,6 +168,7 @@ typedef enum eb_event {
   EB_EVENT_RESUBSCRIBED,
   EB_EVENT_CONSUMER_FAILED,
   EB_EVENT_TOPOLOGY_FAILED,
+  EB_EVENT_UNCONFIRMED_LOST, /* the broker closed their channel */
   EB_EVENT_CLOSED
 } eb_event;
 

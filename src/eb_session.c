@@ -34,14 +34,17 @@ eb_session *eb_session_new (const eb_session_config *config) {
   eb_buffer_init(&s->out);
   eb_list_init(&s->events);
   eb_list_init(&s->pub.pending);
+  eb_list_init(&s->loose.pending);
   eb_list_init(&s->rpc.waiting);
   eb_list_init(&s->rpc.sent);
   eb_list_init(&s->get.waiting);
   eb_list_init(&s->get.sent);
-  s->pub.ch.role = ROLE_PUBLISH;
+  s->pub.ch.role = s->loose.ch.role = ROLE_PUBLISH;
+  s->pub.confirms = true;
   s->rpc.ch.role = ROLE_RPC;
   s->get.ch.role = ROLE_GET;
-  s->pub.expiry = s->rpc.expiry = s->get.expiry = EB_NEVER;
+  s->pub.expiry = s->loose.expiry = EB_NEVER;
+  s->rpc.expiry = s->get.expiry = EB_NEVER;
   s->close_deadline = s->consumers_due = EB_NEVER;
   s->strings = eb_arena_new(256);
   if (s->strings == NULL || !copy_config(s, config)) {
@@ -49,6 +52,7 @@ eb_session *eb_session_new (const eb_session_config *config) {
     return NULL;
   }
   eb_window_init(&s->pub.window, s->config.window_count);
+  eb_window_init(&s->loose.window, 1);  /* stays empty */
   s->frame_max = EB_FRAME_MAX;
   return s;
 }
@@ -60,11 +64,13 @@ void eb_session_free (eb_session *s) {
   eb_session_detach(s, &why, s->now);
   eb_session_fail(s, &why, s->now);
   channel_fini(s, &s->pub.ch);
+  channel_fini(s, &s->loose.ch);
   channel_fini(s, &s->rpc.ch);
   channel_fini(s, &s->get.ch);
   eb_list_free(&s->events);
   eb_spares_fini(&s->spares);
   eb_window_fini(&s->pub.window);
+  eb_window_fini(&s->loose.window);
   records_free(s);
   free(s->channels);
   eb_buffer_fini(&s->in);
@@ -105,7 +111,8 @@ void eb_session_detach (eb_session *s, const eb_error *why, eb_ms now) {
   s->blocked = false;
   eb_buffer_truncate(&s->in, 0);
   eb_buffer_truncate(&s->out, 0);
-  publisher_detach(s);
+  publisher_detach(s, &s->pub);
+  publisher_detach(s, &s->loose);
   caller_detach(s, &s->rpc);
   caller_detach(s, &s->get);
   consumers_detach(s);
@@ -121,7 +128,8 @@ void eb_session_fail (eb_session *s, const eb_error *why, eb_ms now) {
   s->failed = true;
   s->failure = *why;
   s->restoring = 0;
-  publisher_fail(s, why);
+  publisher_fail(s, &s->pub, why);
+  publisher_fail(s, &s->loose, why);
   caller_fail(s, &s->rpc, why);
   caller_fail(s, &s->get, why);
   consumers_fail(s, why);
@@ -135,7 +143,8 @@ void eb_session_close (eb_session *s, eb_ms deadline, eb_ms now) {
 
 /* Nothing that a user waits for is left. */
 static bool quiet (const eb_session *s) {
-  return publisher_idle(s) && caller_idle(&s->rpc) && caller_idle(&s->get);
+  return publisher_idle(&s->pub) && publisher_idle(&s->loose) &&
+         caller_idle(&s->rpc) && caller_idle(&s->get);
 }
 
 bool eb_session_done (const eb_session *s, eb_ms now) {
@@ -350,8 +359,8 @@ static bool say_goodbye (eb_session *s) {
 }
 
 static bool pump (eb_session *s) {
-  bool ok = publisher_pump(s) && caller_pump(s, &s->rpc) &&
-            caller_pump(s, &s->get) && consumers_pump(s) &&
+  bool ok = publisher_pump(s, &s->pub) && publisher_pump(s, &s->loose) &&
+            caller_pump(s, &s->rpc) && caller_pump(s, &s->get) && consumers_pump(s) &&
             channels_flush_acks(s, s->closing);
   if (ok && s->closing && quiet(s)) ok = say_goodbye(s);
   return ok;
@@ -359,7 +368,8 @@ static bool pump (eb_session *s) {
 
 bool eb_session_tick (eb_session *s, eb_ms now, eb_error *err) {
   s->now = now;
-  publisher_expire(s);
+  publisher_expire(s, &s->pub);
+  publisher_expire(s, &s->loose);
   caller_expire(s, &s->rpc);
   caller_expire(s, &s->get);
   bool ok = !s->broken;
@@ -374,7 +384,9 @@ bool eb_session_tick (eb_session *s, eb_ms now, eb_error *err) {
 }
 
 eb_ms eb_session_deadline (const eb_session *s) {
-  eb_ms t = eb_ms_min(publisher_deadline(s), caller_deadline(s, &s->rpc));
+  eb_ms t = eb_ms_min(publisher_deadline(s, &s->pub),
+                      publisher_deadline(s, &s->loose));
+  t = eb_ms_min(t, caller_deadline(s, &s->rpc));
   t = eb_ms_min(t, caller_deadline(s, &s->get));
   t = eb_ms_min(t, s->consumers_due);
   if (s->closing) t = eb_ms_min(t, s->close_deadline);
@@ -404,7 +416,7 @@ bool eb_session_ever_up (const eb_session *s) {
 
 void eb_session_get_stats (const eb_session *s, eb_session_stats *to) {
   *to = s->stats;
-  to->pending = s->pub.pending.count;
+  to->pending = s->pub.pending.count + s->loose.pending.count;
   to->unconfirmed = s->pub.window.live;
   to->blocked = s->blocked;
   to->phase = s->phase;

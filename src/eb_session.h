@@ -53,6 +53,7 @@ typedef enum eb_phase {
 
 typedef struct eb_session_stats {
   uint64_t published;     /* sent, resends included */
+  uint64_t sent;          /* of these: without a confirm */
   uint64_t confirmed;
   uint64_t returned;
   uint64_t nacked;

@@ -114,7 +114,7 @@ static bool on_close (eb_session *s, channel *ch,
   ** answer would be taken for one to a close of its next life. */
   if (crossed) s->channels[number] = &s->crossed;
   switch (ch->role) {
-    case ROLE_PUBLISH: publisher_closed(s, &err); break;
+    case ROLE_PUBLISH: publisher_closed(s, publisher_of(s, ch), &err); break;
     case ROLE_RPC: case ROLE_GET: caller_closed(s, caller_of(s, ch), &err); break;
     case ROLE_CONSUMER: consumer_closed(s, ch->owner, &err); break;
   }
@@ -131,7 +131,7 @@ bool channel_method (eb_session *s, channel *ch, amqp_method_t *m) {
       m->id != AMQP_BASIC_DELIVER_METHOD)
     return true;
   switch (ch->role) {
-    case ROLE_PUBLISH: return publisher_method(s, m);
+    case ROLE_PUBLISH: return publisher_method(s, publisher_of(s, ch), m);
     case ROLE_RPC: case ROLE_GET: return caller_method(s, caller_of(s, ch), m);
     case ROLE_CONSUMER: return consumer_method(s, ch->owner, m);
   }
@@ -153,7 +153,7 @@ static void finish (eb_session *s, channel *ch) {
   drop_content(ch);
   switch (kind) {
     case CONTENT_RETURN:
-      publisher_returned(s, d, ch->return_code);
+      publisher_returned(publisher_of(s, ch), d, ch->return_code);
       eb_item_free(&d->item);
       break;
     case CONTENT_GET:

@@ -2,7 +2,7 @@
 **
 **   eb_session.c           life, handshake, timers, the way of a frame
 **   eb_session_channel.c   channels, and content assembled on them
-**   eb_session_publish.c   the publishing channel: window, confirms, returns
+**   eb_session_publish.c   the publishing channels: window, confirms, returns
 **   eb_session_rpc.c       topology calls and gets, in order
 **   eb_session_record.c    what was declared, to declare it again
 **   eb_session_consume.c   consumers and settlement
@@ -66,6 +66,7 @@ typedef struct channel {
 
 typedef struct publisher {
   channel ch;
+  bool confirms;        /* false: a publish is answered when it is sent */
   eb_list pending;      /* not sent on this channel yet */
   eb_window window;
   size_t solo;          /* sent one at a time: one of them broke a channel */
@@ -143,7 +144,8 @@ struct eb_session {
   channel **channels;        /* by number; not owned */
   channel crossed;           /* in the table for numbers whose closes crossed */
   size_t channel_count;      /* of the table */
-  publisher pub;
+  publisher pub;             /* with confirms */
+  publisher loose;           /* without */
   caller rpc;
   caller get;
   channel *ack_list;         /* channels with unsent acks */
@@ -188,16 +190,17 @@ bool channels_flush_acks (eb_session *s, bool all);
 eb_ms channels_ack_deadline (const eb_session *s);
 
 /* eb_session_publish.c */
-void publisher_submit (eb_session *s, eb_publish *p);
-bool publisher_pump (eb_session *s);
-bool publisher_method (eb_session *s, amqp_method_t *m);
-void publisher_returned (eb_session *s, const eb_delivery *d, int code);
-void publisher_closed (eb_session *s, const eb_error *why);
-void publisher_detach (eb_session *s);
-void publisher_fail (eb_session *s, const eb_error *why);
-void publisher_expire (eb_session *s);
-eb_ms publisher_deadline (const eb_session *s);
-bool publisher_idle (const eb_session *s);
+publisher *publisher_of (eb_session *s, const channel *ch);
+void publisher_submit (eb_session *s, eb_publish *op);
+bool publisher_pump (eb_session *s, publisher *p);
+bool publisher_method (eb_session *s, publisher *p, amqp_method_t *m);
+void publisher_returned (publisher *p, const eb_delivery *d, int code);
+void publisher_closed (eb_session *s, publisher *p, const eb_error *why);
+void publisher_detach (eb_session *s, publisher *p);
+void publisher_fail (eb_session *s, publisher *p, const eb_error *why);
+void publisher_expire (eb_session *s, publisher *p);
+eb_ms publisher_deadline (const eb_session *s, const publisher *p);
+bool publisher_idle (const publisher *p);
 
 /* eb_session_connection.c */
 bool session_connection_method (eb_session *s, amqp_method_t *m);

@@ -1,8 +1,11 @@
-/* eb_session_publish: the publishing channel.
+/* eb_session_publish: the publishing channels.
 **
 ** A publish waits in 'pending', is sent while the window has room, and is
 ** answered by its confirm. When the channel or the connection is lost, what was
 ** in flight goes back to the front of 'pending', in order, and is sent again.
+** One that wants no confirm has another channel, which never selects them
+** (confirms are a channel's mode, not a message's: https://www.rabbitmq.com/confirms).
+** It is answered once it is encoded, and never sent twice.
 **
 ** A channel error does not say which publish caused it. If only one was in
 ** flight it was that one; otherwise all are sent again one at a time ('solo'),
@@ -14,15 +17,20 @@
 
 enum { REOPEN_DELAY_MS = 1000 };
 
+publisher *publisher_of (eb_session *s, const channel *ch) {
+  return ch == &s->loose.ch ? &s->loose : &s->pub;
+}
+
 static bool open_channel (eb_session *s, publisher *p) {
   amqp_confirm_select_t m;
   memset(&m, 0, sizeof m);
-  return channel_open(s, &p->ch) &&
+  if (!channel_open(s, &p->ch)) return false;
+  return !p->confirms ||
          session_send(s, p->ch.number, AMQP_CONFIRM_SELECT_METHOD, &m, 0);
 }
 
 void publisher_submit (eb_session *s, eb_publish *op) {
-  publisher *p = &s->pub;
+  publisher *p = op->unconfirmed ? &s->loose : &s->pub;
   op->sent = op->returned = false;
   eb_list_push(&p->pending, &op->item);
   p->expiry = eb_ms_min(p->expiry, op->item.deadline);
@@ -37,7 +45,7 @@ static void answer_failed (eb_session *s, eb_publish *op, const eb_error *why) {
 static bool send_first (eb_session *s, publisher *p) {
   eb_publish *op = (eb_publish *)p->pending.first;
   eb_error err;
-  if (!eb_window_reserve(&p->window))
+  if (p->confirms && !eb_window_reserve(&p->window))
     return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
   bool ok = (s->frame_max >= EB_FRAME_MAX ||
              eb_codec_check_publish(op, s->frame_max, &err)) &&
@@ -50,9 +58,14 @@ static bool send_first (eb_session *s, publisher *p) {
     answer_failed(s, op, &err);
     return true;
   }
+  s->stats.published++;
+  if (!p->confirms) {
+    s->stats.sent++;
+    session_answer(s, &op->item);
+    return true;
+  }
   op->sent = true;
   eb_window_push(&p->window, op);
-  s->stats.published++;
   if (p->solo > 0) p->solo--;
   return true;
 }
@@ -65,8 +78,7 @@ static bool may_send (const eb_session *s, const publisher *p) {
          eb_buffer_size(&s->out) < OUT_SOFT_LIMIT;
 }
 
-bool publisher_pump (eb_session *s) {
-  publisher *p = &s->pub;
+bool publisher_pump (eb_session *s, publisher *p) {
   if (p->pending.count == 0) return true;
   if (p->ch.state == CHAN_CLOSED)
     return s->now < p->retry_at ? true : open_channel(s, p);
@@ -97,9 +109,9 @@ static void answer_confirmed (eb_session *s, eb_publish *op, bool nacked) {
   session_answer(s, &op->item);
 }
 
-static bool on_confirm (eb_session *s, uint64_t tag, bool multiple,
-                        bool nacked) {
-  eb_window *w = &s->pub.window;
+static bool on_confirm (eb_session *s, publisher *p, uint64_t tag,
+                        bool multiple, bool nacked) {
+  eb_window *w = &p->window;
   eb_publish *op;
   if (multiple && (tag == 0 || !eb_window_unknown(w, tag))) {
     if (tag == 0) tag = UINT64_MAX;
@@ -114,41 +126,43 @@ static bool on_confirm (eb_session *s, uint64_t tag, bool multiple,
   return true;
 }
 
-static bool on_return (eb_session *s, const amqp_basic_return_t *m) {
+static bool on_return (eb_session *s, publisher *p,
+                       const amqp_basic_return_t *m) {
   eb_delivery *d = eb_item_new(EB_ITEM_DELIVERY, sizeof *d, 1024);
   if (d == NULL || !eb_codec_to_bytes(d->item.arena, m->exchange, &d->exchange) ||
       !eb_codec_to_bytes(d->item.arena, m->routing_key, &d->routing_key)) {
     eb_item_free(d == NULL ? NULL : &d->item);
     return session_breakf(s, EB_ERR_NO_MEMORY, "no memory for a return");
   }
-  s->pub.ch.return_code = m->reply_code;
-  channel_expect(&s->pub.ch, CONTENT_RETURN, d);
+  p->ch.return_code = m->reply_code;
+  channel_expect(&p->ch, CONTENT_RETURN, d);
   return true;
 }
 
-void publisher_returned (eb_session *s, const eb_delivery *d, int code) {
-  eb_publish *op = eb_window_find(&s->pub.window, d);
+void publisher_returned (publisher *p, const eb_delivery *d, int code) {
+  eb_publish *op = eb_window_find(&p->window, d);
   if (op == NULL) return;  /* it timed out meanwhile */
   op->returned = true;
   op->reply_code = code;
 }
 
-bool publisher_method (eb_session *s, amqp_method_t *m) {
-  publisher *p = &s->pub;
+bool publisher_method (eb_session *s, publisher *p, amqp_method_t *m) {
   switch (m->id) {
-    case AMQP_CHANNEL_OPEN_OK_METHOD: return true;
+    case AMQP_CHANNEL_OPEN_OK_METHOD:
+      if (!p->confirms) p->ch.state = CHAN_OPEN;
+      return true;
     case AMQP_CONFIRM_SELECT_OK_METHOD:
       p->ch.state = CHAN_OPEN;
       return true;
     case AMQP_BASIC_ACK_METHOD: {
       const amqp_basic_ack_t *ack = m->decoded;
-      return on_confirm(s, ack->delivery_tag, ack->multiple != 0, false);
+      return on_confirm(s, p, ack->delivery_tag, ack->multiple != 0, false);
     }
     case AMQP_BASIC_NACK_METHOD: {
       const amqp_basic_nack_t *nack = m->decoded;
-      return on_confirm(s, nack->delivery_tag, nack->multiple != 0, true);
+      return on_confirm(s, p, nack->delivery_tag, nack->multiple != 0, true);
     }
-    case AMQP_BASIC_RETURN_METHOD: return on_return(s, m->decoded);
+    case AMQP_BASIC_RETURN_METHOD: return on_return(s, p, m->decoded);
     case AMQP_CHANNEL_FLOW_METHOD: {  /* RabbitMQ never sends it */
       const amqp_channel_flow_t *flow = m->decoded;
       amqp_channel_flow_ok_t ok;
@@ -164,11 +178,11 @@ bool publisher_method (eb_session *s, amqp_method_t *m) {
 
 /* Losses. */
 
-static void send_again (eb_session *s, eb_list *flight) {
+static void send_again (eb_session *s, publisher *p, eb_list *flight) {
   for (eb_item *i = flight->first; i != NULL; i = i->next)
     ((eb_publish *)i)->returned = false;
   s->stats.resent += flight->count;
-  eb_list_prepend(&s->pub.pending, flight);
+  eb_list_prepend(&p->pending, flight);
 }
 
 static void lose (eb_session *s, eb_list *flight, const eb_error *why) {
@@ -180,8 +194,7 @@ static void lose (eb_session *s, eb_list *flight, const eb_error *why) {
   }
 }
 
-void publisher_closed (eb_session *s, const eb_error *why) {
-  publisher *p = &s->pub;
+void publisher_closed (eb_session *s, publisher *p, const eb_error *why) {
   eb_list flight;
   /* One that timed out may be the guilty one as well. */
   bool alone = p->window.count == 1;
@@ -191,23 +204,24 @@ void publisher_closed (eb_session *s, const eb_error *why) {
     answer_failed(s, (eb_publish *)eb_list_pop(&flight), why);
   } else if (flight.count == 0) {
     p->retry_at = eb_ms_after(s->now, REOPEN_DELAY_MS);
+    /* Nobody waits for those that were sent: the notice is all there is. */
+    if (!p->confirms) eb_session_notice(s, EB_EVENT_UNCONFIRMED_LOST, 0, why);
   } else if (s->config.resend) {
     if (p->solo < flight.count) p->solo = flight.count;
-    send_again(s, &flight);
+    send_again(s, p, &flight);
   } else {
     lose(s, &flight, why);
   }
 }
 
-void publisher_detach (eb_session *s) {
-  publisher *p = &s->pub;
+void publisher_detach (eb_session *s, publisher *p) {
   eb_list flight;
   eb_list_init(&flight);
   channel_forget(s, &p->ch);
   p->retry_at = 0;
   eb_window_reset(&p->window, &flight);
   if (s->config.resend)
-    send_again(s, &flight);
+    send_again(s, p, &flight);
   else
     lose(s, &flight, &s->trouble);
 }
@@ -217,17 +231,17 @@ static bool was_sent (const eb_item *item, void *unused) {
   return ((const eb_publish *)item)->sent;
 }
 
-void publisher_fail (eb_session *s, const eb_error *why) {
+void publisher_fail (eb_session *s, publisher *p, const eb_error *why) {
   eb_list flight;
   eb_list_init(&flight);
-  eb_window_reset(&s->pub.window, &flight);
-  eb_list_split(&s->pub.pending, &flight, was_sent, NULL);
+  eb_window_reset(&p->window, &flight);
+  eb_list_split(&p->pending, &flight, was_sent, NULL);
   eb_error unknown;
   eb_error_set(&unknown, EB_ERR_UNKNOWN,
                "sent and not confirmed when the bus ended: %s", why->message);
   session_answer_all(s, &flight, &unknown);
-  session_answer_all(s, &s->pub.pending, why);
-  s->pub.expiry = EB_NEVER;
+  session_answer_all(s, &p->pending, why);
+  p->expiry = EB_NEVER;
 }
 
 /* Deadlines. */
@@ -264,8 +278,7 @@ static void expire (eb_session *s, eb_list *late, bool sent) {
   session_answer_all(s, late, &why);
 }
 
-void publisher_expire (eb_session *s) {
-  publisher *p = &s->pub;
+void publisher_expire (eb_session *s, publisher *p) {
   if (s->now < p->expiry) return;
   eb_list late;
   eb_list_init(&late);
@@ -276,8 +289,7 @@ void publisher_expire (eb_session *s) {
   p->expiry = earliest(p->pending.first, eb_window_deadline(&p->window));
 }
 
-eb_ms publisher_deadline (const eb_session *s) {
-  const publisher *p = &s->pub;
+eb_ms publisher_deadline (const eb_session *s, const publisher *p) {
   if (p->pending.count == 0 || s->phase != EB_PHASE_UP) return p->expiry;
   if (p->ch.state == CHAN_CLOSED) return eb_ms_min(p->expiry, p->retry_at);
   /* The output was full, and has been written. */
@@ -285,6 +297,6 @@ eb_ms publisher_deadline (const eb_session *s) {
   return p->expiry;
 }
 
-bool publisher_idle (const eb_session *s) {
-  return s->pub.pending.count == 0 && s->pub.window.live == 0;
+bool publisher_idle (const publisher *p) {
+  return p->pending.count == 0 && p->window.live == 0;
 }

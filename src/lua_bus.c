@@ -507,8 +507,9 @@ static void set_count (lua_State *L, const char *key, uint64_t v) {
 static void push_stats (lua_State *L, const eb_session_stats *s) {
   static const char *const phases[] = {"down",    "connecting", "connecting",
                                        "opening", "up",         "closing"};
-  lua_createtable(L, 0, 23);
+  lua_createtable(L, 0, 24);
   set_count(L, "published", s->published);
+  set_count(L, "sent", s->sent);
   set_count(L, "confirmed", s->confirmed);
   set_count(L, "returned", s->returned);
   set_count(L, "nacked", s->nacked);

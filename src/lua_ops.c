@@ -126,6 +126,10 @@ static bool read_property (lua_State *L, const char *name, eb_publish *p,
     p->mandatory = lua_toboolean(L, -1) != 0;
     return true;
   }
+  if (strcmp(name, "confirm") == 0) {
+    p->unconfirmed = !lua_toboolean(L, -1);
+    return true;
+  }
   if (strcmp(name, "persistent") == 0) {
     props->delivery_mode = lua_toboolean(L, -1) ? 2 : 1;
     return true;

@@ -34,7 +34,6 @@ local function eventbus(name, version)
   return {
     name = name, ours = true, command = lua_of(version) .. " bench/peers/eventbus/client.lua",
     version = function() return ("eventbus %s on %s"):format(own, lua_version(version)) end,
-    notes = { ["publish-none"] = "it confirms every publish; this is `publish_async`, flushed at the end" },
   }
 end
 

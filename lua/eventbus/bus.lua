@@ -29,15 +29,18 @@ Bus.__index = Bus
 ---@field headers table|nil      joined with those of each publish
 ---@field traceparent string|nil
 ---@field mandatory boolean|nil
+---@field confirm boolean|nil    false: done when it is sent, and it may be lost
 local VIEW = {
   tenant_id = options.string, correlation_id = options.string, metadata = options.table, source = options.name,
   headers = options.table, traceparent = options.string, mandatory = options.boolean,
+  confirm = options.boolean,
 }
 
 -- What every publish of a view has beside its envelope.
 local function properties_of(defaults)
   local headers = defaults.headers
   if defaults.traceparent then headers = merged(headers, { traceparent = defaults.traceparent }) end
+  if defaults.confirm == false then return { headers = headers, confirm = false } end
   if not headers and not defaults.mandatory then return nil end
   return { headers = headers, mandatory = defaults.mandatory }
 end
@@ -93,6 +96,7 @@ function Bus:with(fields)
   if result == defaults then result = merged({}, defaults) end
   result.metadata = merged(defaults.metadata, given.metadata)
   result.headers = merged(defaults.headers, given.headers)
+  if result.mandatory and result.confirm == false then error("bus:with" .. sender.CONTRADICTION, 2) end
   return new_view(self._hub, result)
 end
 

@@ -102,6 +102,7 @@ end
 local LEVEL = {
   up = "info", down = "warning", attempt_failed = "warning", failed = "error", blocked = "warning", unblocked = "info",
   cancelled = "warning", resubscribed = "info", consumer_failed = "error", topology_failed = "error", closed = "debug",
+  unconfirmed_lost = "error",
 }
 
 local SAYS = {
@@ -110,6 +111,7 @@ local SAYS = {
   unblocked = "the broker takes again", cancelled = "the broker cancelled a subscription, will subscribe again",
   resubscribed = "subscribed again", consumer_failed = "cannot subscribe again, will keep trying",
   topology_failed = "the topology could not be restored after a reconnect", closed = "connection closed",
+  unconfirmed_lost = "the broker closed the channel of publishes without a confirm, some of them are lost",
 }
 
 local function note(self, notice)

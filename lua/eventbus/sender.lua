@@ -11,6 +11,10 @@ local units = require "eventbus.units"
 
 local sender = {}
 
+--- A return is told by a confirm that follows it.
+sender.CONTRADICTION = ": an event cannot be mandatory without a confirm: only a confirm tells that no queue took it; "
+  .. "leave out confirm = false, or set mandatory = false"
+
 local Ticket = ticket.class
 local now, next, type, setmetatable = core.now, next, type, setmetatable
 
@@ -28,6 +32,7 @@ local PUMP_EVERY = 128
 ---@field headers table|nil
 ---@field traceparent string|nil     W3C trace context, sent as a header
 ---@field mandatory boolean|nil      an event that no queue takes is an error: 'returned'
+---@field confirm boolean|nil        default true; false: done when it is sent, and it may be lost
 ---@field persistent boolean|nil     default true
 ---@field expiration number|string|nil
 ---@field priority integer|nil
@@ -36,23 +41,25 @@ local PUMP_EVERY = 128
 local PUBLISH = {
   tenant_id = options.string, correlation_id = options.string, metadata = options.table, id = options.string,
   timestamp = options.string, source = options.string, routing_key = options.name, headers = options.table,
-  traceparent = options.string, mandatory = options.boolean, persistent = options.boolean,
-  expiration = units.duration, priority = options.integer(0, 255), timeout = config.rules.timeout,
-  codec = config.rules.codec,
+  traceparent = options.string, mandatory = options.boolean, confirm = options.boolean,
+  persistent = options.boolean, expiration = units.duration, priority = options.integer(0, 255),
+  timeout = config.rules.timeout, codec = config.rules.codec,
 }
 
 -- Options beyond the envelope: properties, routing key, timeout, codec.
 local function read_rest(self, opts, where, level)
   local given = options.check(PUBLISH, opts, where, level)
   local properties, base = nil, self._properties
-  if given.headers or given.traceparent or given.mandatory ~= nil or given.persistent ~= nil or given.expiration
-    or given.priority then
+  if given.headers or given.traceparent or given.mandatory ~= nil or given.confirm ~= nil or given.persistent ~= nil
+    or given.expiration or given.priority then
     properties = {
       headers = merged(base and base.headers, given.headers), mandatory = base and base.mandatory,
-      persistent = given.persistent, priority = given.priority,
+      confirm = base and base.confirm, persistent = given.persistent, priority = given.priority,
       expiration = given.expiration and units.milliseconds(given.expiration),
     }
     if given.mandatory ~= nil then properties.mandatory = given.mandatory end
+    if given.confirm ~= nil then properties.confirm = given.confirm end
+    if properties.mandatory and properties.confirm == false then error(where .. sender.CONTRADICTION, level) end
     if given.traceparent then
       properties.headers = merged(properties.headers, { traceparent = given.traceparent })
     end
@@ -148,6 +155,7 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
     hub:expect(op, made)
   end
   if timeout ~= settings.publish_timeout then made._timeout = timeout end
+  if properties and properties.confirm == false then made._success = "sent" end
   return made
 end
 

@@ -21,6 +21,7 @@ ticket.class = Ticket
 -- core tells of its failure only, and the ticket asks when it is looked at. That of another is a waiter from the start.
 Ticket.done = false
 Ticket._err = false
+Ticket._success = "confirmed"
 
 --- The batches of asynchronous publishes between two flushes: `from` is the operation before its first. The hub's `lost`
 -- has the failures, by operation.
@@ -115,8 +116,9 @@ local function result(self)
   return nil, err
 end
 
---- Waits for the outcome: the event's id when the broker has confirmed it, or nil, err. Without a timeout it waits as
--- long as the publish may take; after one has passed the answer is 'timeout' and the publish is still under way.
+--- Waits for the outcome: the event's id when the broker has confirmed it (if it wants no confirm: when it is sent), or
+-- nil, err. Without a timeout it waits as long as the publish may take; after one has passed the answer is 'timeout' and the
+-- publish is still under way.
 ---@param timeout? number|string
 ---@return string|nil id, eventbus.Error|nil err
 function Ticket:wait(timeout)
@@ -136,8 +138,9 @@ end
 
 local STATE = { returned = "returned", nacked = "nacked" }
 
---- The outcome so far, without waiting: "pending", "confirmed", or "returned", "nacked", "failed" with the error.
----@return "pending"|"confirmed"|"returned"|"nacked"|"failed" state, eventbus.Error|nil err
+--- The outcome so far, without waiting: "pending", "confirmed" ("sent", if it wants no confirm), or "returned", "nacked",
+-- "failed" with the error.
+---@return "pending"|"confirmed"|"sent"|"returned"|"nacked"|"failed" state, eventbus.Error|nil err
 function Ticket:state()
   if not self.done then
     self._hub:pump()
@@ -145,7 +148,7 @@ function Ticket:state()
   end
   if not self.done then return "pending" end
   local id, err = result(self)
-  if id then return "confirmed" end
+  if id then return self._success end
   return STATE[err.code] or "failed", err
 end
 

@@ -4,6 +4,7 @@
 #include "session_test_handshake.c"
 #include "session_test_frames.c"
 #include "session_test_publish.c"
+#include "session_test_unconfirmed.c"
 #include "session_test_rpc.c"
 #include "session_test_consume.c"
 #include "session_test_life.c"
@@ -55,6 +56,12 @@ int main (void) {
   RUN(a_channel_error_does_not_blame_the_only_one_not_timed_out);
   RUN(a_channel_error_without_resend_leaves_the_others_unknown);
   RUN(a_publishing_channel_refused_at_once_is_tried_again_later);
+  RUN(an_unconfirmed_publish_is_answered_when_it_is_sent_on_a_channel_without_confirms);
+  RUN(an_unconfirmed_publish_takes_no_room_in_the_window);
+  RUN(an_unconfirmed_publish_waits_for_a_connection_and_is_not_sent_twice);
+  RUN(an_unconfirmed_publish_waits_while_the_broker_is_blocked_and_times_out_as_blocked);
+  RUN(a_closed_channel_of_unconfirmed_publishes_is_told_and_opened_again_later);
+  RUN(close_sends_the_unconfirmed_that_wait_before_its_goodbye);
   RUN(calls_are_pipelined_and_answered_in_order);
   RUN(every_call_has_its_method_and_its_reply);
   RUN(a_reply_of_another_kind_is_a_protocol_error);

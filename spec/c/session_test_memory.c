@@ -46,6 +46,7 @@ static bool memory_run (void) {
     if (answer != NULL) eb_item_free(answer);
     memory_drain(&p);
     for (int i = 0; i < 70; i++) peer_publish(&p, "body", 1000);
+    publish_unconfirmed(&p, "body", 1000);
     memory_drain(&p);
     if (p.alive && peer_stats(&p).unconfirmed > 3 && eb_session_phase(p.s) == EB_PHASE_UP) peer_confirm(&p, 1, false);
     memory_drain(&p);

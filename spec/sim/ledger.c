@@ -40,6 +40,10 @@ asked *ledger_ask (world *w, eb_item_kind kind, eb_ms deadline, uint64_t *id) {
 /* What the answers say must be so. */
 
 static void check_publish (world *w, const asked *a, uint64_t id) {
+  if (a->unconfirmed && a->code == EB_OK) return;
+  if (a->unconfirmed && !w->user.failed &&
+      (a->code == EB_ERR_RETURNED || a->code == EB_ERR_NACKED || a->code == EB_ERR_NOT_FOUND || a->code == EB_ERR_UNKNOWN))
+    violate(w, "event %llu wants no confirm, and is '%s'", (unsigned long long)id, eb_code_name((eb_code)a->code));
   switch (a->code) {
     case EB_OK:
       if (!a->acked) violate(w, "event %llu was confirmed to the user, not by the broker", (unsigned long long)id);
@@ -142,7 +146,9 @@ void ledger_published (world *w, conn *l, int event, uint64_t at, uint64_t size,
     model_accuse(w, l, "it published event %d, which nobody asked for", event);
     return;
   }
-  const asked *a = &w->ledger.asked[event - 1];
+  asked *a = &w->ledger.asked[event - 1];
+  if (a->unconfirmed && a->taken) violate(w, "event %d wants no confirm, and is sent twice", event);
+  a->taken = true;
   if (a->exchange != exchange || strcmp(a->key, key) != 0 || a->mandatory != mandatory || a->size != size ||
       a->persistent != persistent)
     violate(w, "event %d was published otherwise than asked", event);

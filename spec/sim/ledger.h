@@ -3,6 +3,7 @@
  *   answers     every operation is answered exactly once, by its deadline, with an answer that is true
  *   confirmed   'ok' for a publish means that the broker confirmed this very event, unreturned
  *   finished    nothing is sent for a publish that was answered before
+ *   unconfirmed a publish that wants no confirm is sent once at most, on a channel without, and told nothing but that
  *   settled     the broker gets an ack, reject or requeue only for a delivery that the user settled so, once, on the
  *               channel and connection it came on
  *   routed      an event reaches the queues that the program knows to be bound for it, and no others (see promise.h)
@@ -35,6 +36,7 @@ struct asked {             /* an operation; its id is its index + 1 */
   char key[NAME];
   int arguments;           /* the headers, by names.h; of a binding: its arguments */
   bool mandatory, persistent;
+  bool unconfirmed, taken; /* it wants no confirm; and a broker has had it */
   uint32_t size;
   bool acked, acked_returned, nacked, refused;  /* some copy of it, by the broker */
   bool could_arrive, could_return;  /* by what the program knew when the broker took it */

@@ -59,7 +59,6 @@ static void begin_publish (world *w, conn *l, model_channel *ch, const amqp_basi
   ch->mandatory = m->mandatory != 0;
   ch->part = PART_HEADER;
   ch->part_at = l->to_broker.taken;
-  if (!ch->confirms) model_accuse(w, l, "it publishes on a channel without confirms");
   if (ch->exchange < 0) model_accuse(w, l, "it publishes to an exchange nobody named");
 }
 
@@ -85,6 +84,8 @@ static void end_publish (world *w, conn *l, unsigned number) {
   if (ch->event <= ch->last_event)
     model_accuse(w, l, "event %d is published after event %d on one channel", ch->event, ch->last_event);
   ch->last_event = ch->event;
+  if (a->unconfirmed == ch->confirms)
+    model_accuse(w, l, "event %d is published on a channel with%s confirms", ch->event, ch->confirms ? "" : "out");
   if (!w->broker.exchanges[ch->exchange].there) {
     a->refused = true;
     w->tally.refused++;
@@ -93,6 +94,11 @@ static void end_publish (world *w, conn *l, unsigned number) {
   }
   uint32_t queues = topology_route(w, ch->exchange, ch->key, &ch->headers);
   ledger_routed(w, ch->event, queues);
+  if (!ch->confirms) {
+    topology_put(w, queues, ch->event);
+    w->tally.unconfirmed++;
+    return;
+  }
   owed o = {(uint16_t)ch->event, draw_chance(&w->draw, w->plan.nacks), false, ++ch->published};
   if (queues == 0 && ch->mandatory) {
     o.nack = false;

@@ -16,7 +16,7 @@
 static bool enough_channels (const world *w) {
   unsigned n = 0;
   for (int i = 0; i < w->ledger.asked_count; i++) n += w->ledger.asked[i].kind == EB_ITEM_SUBSCRIBE && w->ledger.asked[i].active;
-  return n + 3 <= w->user.conn->channel_max;
+  return n + (w->plan.unconfirmed > 0 ? 4 : 3) <= w->user.conn->channel_max;
 }
 
 static bool consumes (const conn *l, int id) {

@@ -53,6 +53,7 @@ static void publish_to (world *w, int exchange, bool mandatory) {
   a->exchange = exchange;
   a->mandatory = mandatory;
   a->persistent = draw_below(&w->draw, 4) > 0;
+  a->unconfirmed = !mandatory && w->plan.unconfirmed > 0 && draw_chance(&w->draw, w->plan.unconfirmed);
   a->size = some_size(w);
   snprintf(a->key, sizeof a->key, "%s", names_key((int)draw_below(&w->draw, dotted ? EVENT_KEYS : 5)));
   if (exchange == X_HEADERS || exchange == X_CHANGING) a->arguments = (int)draw_below(&w->draw, HEADERS);
@@ -64,12 +65,14 @@ static void publish_to (world *w, int exchange, bool mandatory) {
   op->properties.delivery_mode = a->persistent ? 2 : 1;
   op->properties.headers = names_headers(a->arguments);
   op->mandatory = a->mandatory;
+  op->unconfirmed = a->unconfirmed;
   uint8_t *body = eb_arena_alloc(item->arena, a->size + 1);
   if (body == NULL) return;
   for (uint32_t at = 0; at < a->size; at++) body[at] = ledger_byte((int)item->id, at);
   op->body = eb_bytes_of((const char *)body, a->size);
   trace(w, "user", "publishes event %d of %u bytes to '%s', '%s' {%s}%s", (int)item->id, a->size,
-        names_of_exchange(a->exchange), a->key, names_headers_text(a->arguments), a->mandatory ? ", mandatory" : "");
+        names_of_exchange(a->exchange), a->key, names_headers_text(a->arguments),
+        a->mandatory ? ", mandatory" : a->unconfirmed ? ", unconfirmed" : "");
   program_submit(w, item);
 }
 
@@ -207,7 +210,7 @@ void program_answered (world *w, eb_item *item) {
   if (a != NULL && item->kind == EB_ITEM_CANCEL && item->code == EB_OK && a->target != 0)
     w->ledger.asked[a->target - 1].cancelled = true;
   if (item->kind == EB_ITEM_PUBLISH) {
-    w->tally.confirmed += item->code == EB_OK;
+    w->tally.confirmed += item->code == EB_OK && a != NULL && !a->unconfirmed;
     w->tally.timed_out += item->code == EB_ERR_TIMEOUT || item->code == EB_ERR_BLOCKED;
   }
   eb_item_free(item);

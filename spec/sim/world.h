@@ -10,7 +10,8 @@
 #include "user.h"
 
 typedef struct tally {   /* of many runs: shows what they were made of */
-  uint64_t seeds, steps, asked, confirms, confirmed, delivered, settled, conns, ups, returned, refused, timed_out;
+  uint64_t seeds, steps, asked, confirms, confirmed, unconfirmed, delivered, settled, conns, ups, returned, refused;
+  uint64_t timed_out;
   uint64_t redelivered, lost_legally;
   uint64_t sure, routed;  /* events whose queues were all known, and some of them */
   uint64_t faults[FAULT_COUNT];
