@@ -156,9 +156,17 @@ function Cluster:halt(i)
   self.nodes[i]:halt()
 end
 
---- A node again, after kill or halt.
+--- A node again, after kill or halt. In a cluster one that comes back may wait for a lock of Erlang's global name server
+--- for ever (OTP 25 after a split): it is started once more, as an operator would, and counted.
 function Cluster:revive(i)
-  self.nodes[i]:start()
+  local node = self.nodes[i]
+  local ok, why = pcall(node.start, node)
+  if not ok and #self.nodes == 1 then error(why, 0) end
+  if not ok then
+    self.restarted = self.restarted + 1
+    if node:running() then node:kill() end
+    node:start()
+  end
   self.down[i] = nil
   whole_again(self, i)
 end

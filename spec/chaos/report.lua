@@ -12,7 +12,7 @@ end
 -- What was done as an operator would.
 local ACTS = {
   { "replaced", "replicas of queues did not catch up by themselves and were replaced" },
-  { "restarted", "nodes did not find back into the cluster by themselves and were restarted" },
+  { "restarted", "nodes did not come up, or not find back into the cluster, by themselves and were restarted" },
   { "moved", "times a delay queue gave nothing back until it was given another leader" },
   { "closed", "connections were closed whose consumers the broker had not told that their queue was gone" },
 }
