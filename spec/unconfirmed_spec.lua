@@ -111,6 +111,45 @@ describe("a publish with confirm = false", function()
     end
   end)
 
+  it("is refused before a close in order is over, and the notice is heard", function()
+    local heard, logged
+    local other = eventbus.assert(eventbus.connect { url = url, source = "unconfirmed-spec",
+      log = function(level, text) if text:find "without a confirm" then logged = level end end,
+      on_notice = function(notice) if notice.event == "unconfirmed_lost" then heard = notice.err end end })
+    eventbus.assert(other:with { confirm = false }:publish("no-such-exchange", "load", {}))
+    assert.is_true(other:close(20))
+    assert.are.equal("not_found", heard.code)
+    assert.are.equal("error", logged)
+  end)
+
+  it("fails at once where the broker allows one channel, and those with a confirm go on", function()
+    local narrow = url .. "?channel_max=1"
+    local other = eventbus.assert(eventbus.connect { url = narrow, source = "unconfirmed-spec", log = false })
+    local id, err = other:with { confirm = false }:publish("orders", "load", {})
+    assert.is_nil(id)
+    assert.are.equal("not_allowed", err.code)
+    assert.is_truthy(err.message:find("only 1 channels", 1, true))
+    eventbus.assert(other:publish("orders", "order.created", {}))
+    assert.is_true(other:close(20))
+  end)
+
+  it("is not what a handler's ctx publishes, unless that asks for it", function()
+    local sent, confirmed = published "sent", published "confirmed"
+    eventbus.assert(bus:declare { queues = { trigger = {} } })
+    eventbus.assert(bus:publish("", "go", {}, { routing_key = "trigger" }))
+    local done
+    local subscription = eventbus.assert(bus:with { confirm = false }:subscribe("trigger", function(_, ctx)
+      eventbus.assert(ctx:publish("orders", "follows", {}))
+      eventbus.assert(ctx:publish("orders", "measured", {}, { confirm = false }))
+      done = true
+    end, { retry = false, dead_letter = false }))
+    local deadline = core.now() + 20
+    while not done and core.now() < deadline do eventbus.assert(bus:poll(0.1)) end
+    subscription:cancel()
+    assert.are.equal(sent + 1, published "sent")
+    assert.are.equal(confirmed + 2, published "confirmed")
+  end)
+
   it("fails when nothing could be sent in time", function()
     local stuck = eventbus.assert(eventbus.connect { url = "amqp://127.0.0.1:1", lazy = true, log = false })
     local id, err = stuck:with { confirm = false }:publish("orders", "load", {}, { timeout = 0.1 })

@@ -39,7 +39,8 @@ eb_session *eb_session_new (const eb_session_config *config) {
   eb_list_init(&s->rpc.sent);
   eb_list_init(&s->get.waiting);
   eb_list_init(&s->get.sent);
-  s->pub.ch.role = s->loose.ch.role = ROLE_PUBLISH;
+  s->pub.ch.role = ROLE_PUBLISH;
+  s->loose.ch.role = ROLE_UNCONFIRMED;
   s->pub.confirms = true;
   s->rpc.ch.role = ROLE_RPC;
   s->get.ch.role = ROLE_GET;
@@ -358,11 +359,20 @@ static bool say_goodbye (eb_session *s) {
   return session_send(s, 0, AMQP_CONNECTION_CLOSE_METHOD, &m, 0);
 }
 
+static bool finish (eb_session *s) {
+  bool finished;
+  return publisher_finish(s, &s->loose, &finished) &&
+         (!finished || say_goodbye(s));
+}
+
 static bool pump (eb_session *s) {
-  bool ok = publisher_pump(s, &s->pub) && publisher_pump(s, &s->loose) &&
-            caller_pump(s, &s->rpc) && caller_pump(s, &s->get) && consumers_pump(s) &&
-            channels_flush_acks(s, s->closing);
-  if (ok && s->closing && quiet(s)) ok = say_goodbye(s);
+  publisher *first = s->loose_first ? &s->loose : &s->pub;
+  publisher *second = s->loose_first ? &s->pub : &s->loose;
+  s->loose_first = !s->loose_first;
+  bool ok = publisher_pump(s, first) && publisher_pump(s, second) &&
+            caller_pump(s, &s->rpc) && caller_pump(s, &s->get) &&
+            consumers_pump(s) && channels_flush_acks(s, s->closing);
+  if (ok && s->closing && quiet(s)) ok = finish(s);
   return ok;
 }
 

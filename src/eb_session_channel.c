@@ -23,11 +23,17 @@ static bool grow_table (eb_session *s, size_t count) {
   return true;
 }
 
+static bool can_wait (channel_role role) {
+  return role == ROLE_CONSUMER || role == ROLE_UNCONFIRMED;
+}
+
 /* The lowest free number, or 0. Consumers leave the first two alone: topology
-** calls and gets always find a channel. */
+** calls and gets always find a channel. Publishes without a confirm leave one to
+** those with. */
 static uint16_t free_number (const eb_session *s, channel_role role) {
   size_t limit = s->channel_max == 0 ? UINT16_MAX : s->channel_max;
-  for (size_t i = role == ROLE_CONSUMER ? 3 : 1; i <= limit; i++)
+  size_t lowest = role == ROLE_CONSUMER ? 3 : role == ROLE_UNCONFIRMED ? 2 : 1;
+  for (size_t i = lowest; i <= limit; i++)
     if (i >= s->channel_count || s->channels[i] == NULL) return (uint16_t)i;
   return 0;
 }
@@ -40,7 +46,7 @@ static void drop_acks (eb_session *s, channel *ch) {
 bool channel_open (eb_session *s, channel *ch) {
   uint16_t number = free_number(s, ch->role);
   if (number == 0)
-    return ch->role == ROLE_CONSUMER
+    return can_wait(ch->role)
                ? false
                : session_breakf(s, EB_ERR_NOT_ALLOWED,
                                 "the broker allows only %u channels",
@@ -114,7 +120,9 @@ static bool on_close (eb_session *s, channel *ch,
   ** answer would be taken for one to a close of its next life. */
   if (crossed) s->channels[number] = &s->crossed;
   switch (ch->role) {
-    case ROLE_PUBLISH: publisher_closed(s, publisher_of(s, ch), &err); break;
+    case ROLE_PUBLISH: case ROLE_UNCONFIRMED:
+      publisher_closed(s, publisher_of(s, ch), &err);
+      break;
     case ROLE_RPC: case ROLE_GET: caller_closed(s, caller_of(s, ch), &err); break;
     case ROLE_CONSUMER: consumer_closed(s, ch->owner, &err); break;
   }
@@ -131,7 +139,8 @@ bool channel_method (eb_session *s, channel *ch, amqp_method_t *m) {
       m->id != AMQP_BASIC_DELIVER_METHOD)
     return true;
   switch (ch->role) {
-    case ROLE_PUBLISH: return publisher_method(s, publisher_of(s, ch), m);
+    case ROLE_PUBLISH: case ROLE_UNCONFIRMED:
+      return publisher_method(s, publisher_of(s, ch), m);
     case ROLE_RPC: case ROLE_GET: return caller_method(s, caller_of(s, ch), m);
     case ROLE_CONSUMER: return consumer_method(s, ch->owner, m);
   }

@@ -32,6 +32,7 @@ typedef enum channel_state {
 
 typedef enum channel_role {
   ROLE_PUBLISH,
+  ROLE_UNCONFIRMED,
   ROLE_RPC,
   ROLE_GET,
   ROLE_CONSUMER
@@ -146,6 +147,7 @@ struct eb_session {
   size_t channel_count;      /* of the table */
   publisher pub;             /* with confirms */
   publisher loose;           /* without */
+  bool loose_first;          /* the two take turns at the output */
   caller rpc;
   caller get;
   channel *ack_list;         /* channels with unsent acks */
@@ -173,7 +175,9 @@ bool session_send (eb_session *s, uint16_t channel, amqp_method_number_t id,
                    void *decoded, size_t size_hint);
 
 /* eb_session_channel.c */
-bool channel_open (eb_session *s, channel *ch);   /* sends channel.open */
+/* Sends channel.open. False: the session is broken; or no number is left for a
+** role that can wait, a consumer's or that of publishes without a confirm. */
+bool channel_open (eb_session *s, channel *ch);
 bool channel_close (eb_session *s, channel *ch);  /* sends channel.close */
 void channel_forget (eb_session *s, channel *ch); /* no longer on the wire */
 channel *channel_find (eb_session *s, uint16_t number);
@@ -201,6 +205,8 @@ void publisher_fail (eb_session *s, publisher *p, const eb_error *why);
 void publisher_expire (eb_session *s, publisher *p);
 eb_ms publisher_deadline (const eb_session *s, const publisher *p);
 bool publisher_idle (const publisher *p);
+/* At the end: true when what was sent without a confirm has been dealt with. */
+bool publisher_finish (eb_session *s, publisher *p, bool *finished);
 
 /* eb_session_connection.c */
 bool session_connection_method (eb_session *s, amqp_method_t *m);

@@ -18,13 +18,22 @@
 enum { REOPEN_DELAY_MS = 1000 };
 
 publisher *publisher_of (eb_session *s, const channel *ch) {
-  return ch == &s->loose.ch ? &s->loose : &s->pub;
+  return ch->role == ROLE_UNCONFIRMED ? &s->loose : &s->pub;
+}
+
+static bool refuse (eb_session *s, publisher *p) {
+  eb_error why;
+  eb_error_set(&why, EB_ERR_NOT_ALLOWED,
+               "the broker allows only %u channels: none is left for publishes "
+               "without a confirm", s->channel_max);
+  session_answer_all(s, &p->pending, &why);
+  return true;
 }
 
 static bool open_channel (eb_session *s, publisher *p) {
   amqp_confirm_select_t m;
   memset(&m, 0, sizeof m);
-  if (!channel_open(s, &p->ch)) return false;
+  if (!channel_open(s, &p->ch)) return s->broken ? false : refuse(s, p);
   return !p->confirms ||
          session_send(s, p->ch.number, AMQP_CONFIRM_SELECT_METHOD, &m, 0);
 }
@@ -150,6 +159,9 @@ bool publisher_method (eb_session *s, publisher *p, amqp_method_t *m) {
   switch (m->id) {
     case AMQP_CHANNEL_OPEN_OK_METHOD:
       if (!p->confirms) p->ch.state = CHAN_OPEN;
+      return true;
+    case AMQP_CHANNEL_CLOSE_OK_METHOD:
+      channel_forget(s, &p->ch);
       return true;
     case AMQP_CONFIRM_SELECT_OK_METHOD:
       p->ch.state = CHAN_OPEN;
@@ -299,4 +311,12 @@ eb_ms publisher_deadline (const eb_session *s, const publisher *p) {
 
 bool publisher_idle (const publisher *p) {
   return p->pending.count == 0 && p->window.live == 0;
+}
+
+/* A broker deals with a channel's publishes before it answers its close, and if
+** it refuses one says so instead. */
+bool publisher_finish (eb_session *s, publisher *p, bool *finished) {
+  bool ok = p->ch.state != CHAN_OPEN || channel_close(s, &p->ch);
+  *finished = p->ch.state != CHAN_CLOSING;
+  return ok;
 }

@@ -410,6 +410,12 @@ local function check_names(self)
     "it would pass AMQP's 255"):format(#self.queue))
 end
 
+-- What a handler publishes follows from an event that is not to be lost: without a confirm only when it says so itself.
+local function confirmed(bus)
+  if bus._defaults.confirm == false then return bus:with { confirm = true } end
+  return bus
+end
+
 --- A subscription of a bus (or a view of one) to a queue that exists.
 ---@param bus eventbus.Bus
 ---@param queue string
@@ -432,7 +438,7 @@ function consumer.subscribe(bus, queue, handlers, opts, level)
   local unhandled = given.unhandled or defaults.unhandled
 
   local self = setmetatable({
-    queue = queue, _bus = bus, _hub = hub, _router = routes, _found = routes.found, _policy = policy,
+    queue = queue, _bus = confirmed(bus), _hub = hub, _router = routes, _found = routes.found, _policy = policy,
     _codec = given.codec or defaults.codec, _unhandled = type(unhandled) == "function" and unhandled or nil,
     _ack_unhandled = unhandled == "ack", _delays = {}, _own_dead_letters = {}, _held = {}, _losses = 0,
     _state = "active", concurrency = given.concurrency or 1, ordered_by = given.ordered_by, running = 0,

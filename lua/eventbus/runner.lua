@@ -301,9 +301,8 @@ function runner.close(hub, seconds)
   -- The core answers whatever is still under way, at the latest when its time is over.
   hub:await_that(function() return hub:quiet() end, deadline + 1)
   hub:abandon(hub:closed_error())
-  if hub.parking:may_suspend() then
-    hub:await_that(function() return ended(hub, "control") and ended(hub, "publish") end, deadline)
-  end
+  -- To their end the connections may have something to tell.
+  hub:await_that(function() return ended(hub, "control") and ended(hub, "publish") end, deadline)
   clear_out(hub)
   hub.core:close(math.max(deadline - now(), 0.05))
   hub.consumers, hub.ready, hub.first, hub.last = {}, {}, 1, 0

@@ -17,15 +17,15 @@ TEST(an_unconfirmed_publish_is_answered_when_it_is_sent_on_a_channel_without_con
   WANT(&p, AMQP_CHANNEL_OPEN_METHOD);
   WANT(&p, PEER_NOTHING);
   CHECK_INT(peer_outcome(&p, a), -1);
-  p.channel = 1;
   amqp_channel_open_ok_t ok = {amqp_empty_bytes};
-  CHECK(peer_say(&p, 1, AMQP_CHANNEL_OPEN_OK_METHOD, &ok));
+  CHECK(peer_say(&p, 2, AMQP_CHANNEL_OPEN_OK_METHOD, &ok));
   PUBLISHED(&p, "a");
   CHECK_INT(peer_outcome(&p, a), EB_OK);
   CHECK_INT(peer_stats(&p).sent, 1);
   CHECK_INT(peer_stats(&p).confirmed, 0);
   CHECK_INT(peer_stats(&p).unconfirmed, 0);
-  CHECK(!peer_confirm(&p, 1, false));
+  amqp_basic_ack_t ack = {1, 0};
+  CHECK(!peer_say(&p, 2, AMQP_BASIC_ACK_METHOD, &ack));
   CHECK_INT(p.err.code, EB_ERR_PROTOCOL);
   peer_lost(&p);
   CHECK(peer_end(&p));
@@ -113,8 +113,75 @@ TEST(close_sends_the_unconfirmed_that_wait_before_its_goodbye) {
   const char *body = peer_published(&p);
   CHECK(body != NULL && strcmp(body, "a") == 0);
   CHECK_INT(peer_outcome(&p, a), EB_OK);
+  p.manual = true;
+  WANT(&p, AMQP_CHANNEL_CLOSE_METHOD);  /* answered when the broker has dealt with them */
+  WANT(&p, PEER_NOTHING);
+  CHECK(peer_ok_on(&p, 2, AMQP_CHANNEL_CLOSE_OK_METHOD));
   WANT(&p, AMQP_CONNECTION_CLOSE_METHOD);
   CHECK(!peer_ok_on(&p, 0, AMQP_CONNECTION_CLOSE_OK_METHOD));
   peer_lost(&p);
+  CHECK(peer_end(&p));
+}
+
+TEST(close_hears_of_an_unconfirmed_publish_that_the_broker_refuses) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  publish_unconfirmed(&p, "a", 0);
+  PUBLISHED(&p, "a");
+  eb_session_close(p.s, p.now + 1000, p.now);
+  p.manual = true;
+  WANT(&p, AMQP_CHANNEL_CLOSE_METHOD);
+  CHECK(peer_close_channel(&p, 2, 404, "NOT_FOUND"));  /* it crosses ours */
+  CHECK(peer_noticed(&p, EB_EVENT_UNCONFIRMED_LOST));
+  WANT(&p, AMQP_CHANNEL_CLOSE_OK_METHOD);
+  WANT(&p, AMQP_CONNECTION_CLOSE_METHOD);
+  CHECK(peer_ok_on(&p, 2, AMQP_CHANNEL_CLOSE_OK_METHOD));
+  CHECK(!peer_ok_on(&p, 0, AMQP_CONNECTION_CLOSE_OK_METHOD));
+  peer_lost(&p);
+  CHECK(peer_end(&p));
+}
+
+TEST(an_unconfirmed_publish_without_a_channel_fails_and_those_with_a_confirm_go_on) {
+  peer p;
+  eb_session_config c = peer_config();
+  peer_init(&p, &c);
+  CHECK(peer_up_with(&p, 1, 131072, 0));
+  uint64_t a = publish_unconfirmed(&p, "a", 0);
+  CHECK_INT(peer_outcome(&p, a), EB_ERR_NOT_ALLOWED);
+  uint64_t b = peer_publish(&p, "b", 0), d = publish_unconfirmed(&p, "d", 0);
+  PUBLISHED(&p, "b");
+  CHECK_INT(peer_outcome(&p, d), EB_ERR_NOT_ALLOWED);
+  CHECK(peer_confirm(&p, 1, false));
+  CHECK_INT(peer_outcome(&p, b), EB_OK);
+  CHECK(peer_end(&p));
+}
+
+TEST(publishes_with_and_without_a_confirm_take_turns_at_the_output) {
+  peer p;
+  eb_session_config c = peer_config();
+  c.window_bytes = 1 << 30;
+  c.window_count = 1000;
+  CHECK(up(&p, &c));
+  static char body[4001];
+  memset(body, 'x', 4000);
+  peer_publish(&p, "first", 0);
+  CHECK(peer_published(&p) != NULL);
+  publish_unconfirmed(&p, "first", 0);
+  CHECK(peer_published(&p) != NULL);
+  for (int i = 0; i < 400; i++) eb_session_submit(p.s, &peer_publish_op(&p, body)->item, p.now);
+  eb_publish *op = peer_publish_op(&p, "a");
+  uint64_t a = op->item.id;
+  op->unconfirmed = true;
+  eb_session_submit(p.s, &op->item, p.now);
+  /* A tick fills the output, which is written before the next. */
+  for (int i = 0; i < 2; i++) {
+    CHECK(eb_session_tick(p.s, p.now, &p.err));
+    eb_buffer *out = eb_session_output(p.s);
+    eb_buffer_consume(out, eb_buffer_size(out));
+  }
+  peer_take_events(&p);
+  CHECK_INT(peer_outcome(&p, a), EB_OK);
+  CHECK(peer_stats(&p).pending > 100);
   CHECK(peer_end(&p));
 }

@@ -59,7 +59,7 @@ conn *model_accept (world *w) {
   eb_buffer_truncate(&l->in, 0);
   l->serial = ++b->serials;
   l->state = CONN_GREETING;
-  l->poisoned = l->parted = false;
+  l->poisoned = l->parted = l->refused = false;
   l->dies_at = EB_NEVER;
   l->frame_max = 131072;
   l->channel_max = CHANNELS;

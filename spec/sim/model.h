@@ -105,6 +105,7 @@ typedef struct conn {
   eb_buffer in;          /* taken, not a whole frame yet */
   bool poisoned;         /* the broker broke the protocol: the session owes it nothing */
   bool parted;           /* the session has left it */
+  bool refused;          /* the broker closed a channel, and did not look at what else was sent on it */
   eb_ms dies_at;         /* when the broker notices that */
   size_t frame_max;
   unsigned channel_max;

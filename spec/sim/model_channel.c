@@ -34,6 +34,7 @@ void channel_error (world *w, conn *l, unsigned number, unsigned code, const cha
   frame_method(w, l, number, AMQP_CHANNEL_CLOSE_METHOD, &m);
   channel_end(w, l, number);
   l->channels[number].state = CH_CLOSING;
+  l->refused = true;
 }
 
 void channel_cancel_consumer (world *w, conn *l, unsigned number) {

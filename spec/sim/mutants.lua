@@ -58,6 +58,10 @@ return {
     "  return !p->confirms ||\n         session_send", "  return session_send" },
   { "a publish that wants no confirm is answered and kept", "eb_session_publish.c",
     "  if (!p->confirms) {\n    s->stats.sent++;\n    session_answer(s, &op->item);\n    return true;\n  }\n", "" },
+  { "a publish that wants no confirm is answered and not sent", "eb_session_publish.c",
+    "  eb_publish *op = (eb_publish *)p->pending.first;\n  eb_error err;\n",
+    "  eb_publish *op = (eb_publish *)p->pending.first;\n  eb_error err;\n" ..
+    "  if (!p->confirms) {\n    session_answer(s, eb_list_pop(&p->pending));\n    return true;\n  }\n" },
   { "the end does not wait for publishes that want no confirm", "eb_session.c",
     "publisher_idle(&s->pub) && publisher_idle(&s->loose) &&", "publisher_idle(&s->pub) &&" },
   { "publishes that want no confirm are forgotten when the session gives up", "eb_session.c",

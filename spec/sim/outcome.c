@@ -3,7 +3,7 @@
  *   answered   no operation waits
  *   settled    what the user settled is settled at the broker
  *   consuming  every subscription that was accepted consumes; none that failed or was cancelled does
- *   arrived    a queue that is consumed is empty: every event in it was handled
+ *   arrived    a queue that is consumed is empty: every event in it was handled; what was sent without a confirm is there
  *   restored   what was declared and bound is there, as it was declared; what was deleted and unbound is not
  */
 #include "world.h"
@@ -57,6 +57,18 @@ static const char *channels (const world *w) {
   return NULL;
 }
 
+/* What was sent without a confirm arrives, if nothing happens to its channel and connection. */
+static const char *sent (const world *w) {
+  const conn *l = w->user.conn;
+  for (int i = 0; i < w->ledger.asked_count && !l->refused; i++) {
+    const asked *a = &w->ledger.asked[i];
+    if (a->kind == EB_ITEM_PUBLISH && a->unconfirmed && a->answered && a->code == EB_OK && !a->taken &&
+        a->answered_on == l->serial)
+      return "a publish that wanted no confirm was never sent";
+  }
+  return NULL;
+}
+
 bool outcome_reached (world *w, const char **why) {
   const user *u = &w->user;
   *why = NULL;
@@ -68,6 +80,7 @@ bool outcome_reached (world *w, const char **why) {
     *why = "a delivery is held";
   if (*why == NULL) *why = channels(w);
   if (*why == NULL) *why = consumers(w);
+  if (*why == NULL) *why = sent(w);
   return *why == NULL;
 }
 
