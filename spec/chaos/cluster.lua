@@ -30,8 +30,12 @@ end
 -- Silence between nodes is noticed after this many seconds, more or less a quarter.
 local TICK = 8
 
+-- Erlang's global name server may wait for ever for a node that came back from a split, and then nodes hang while they
+-- start: what RabbitMQ 3.10 does against that no longer works with OTP 25.2, which Debian 12 has. Its names are not needed.
+local NO_GLOBAL_NAMES = "-kernel connect_all false"
+
 local function new_node(cookie)
-  local node = broker.new { tls = true, start = false,
+  local node = broker.new { tls = true, start = false, erlang = cookie and NO_GLOBAL_NAMES,
     set = { cluster_partition_handling = cookie and "pause_minority" or nil } }
   node.flags = node.flags .. " --timeout 180"
   if cookie then
@@ -278,6 +282,14 @@ function Cluster:held(other)
   local list = {}
   for line in self.nodes[self:running()]:query(HELD:format(other)):gmatch "[^\n]+" do list[#list + 1] = line end
   return list
+end
+
+--- Delay queues of a cluster that still hold something when all else is over, long after its time: another leader for
+--- each, as in delays.lua.
+function Cluster:move_delays(other)
+  local queues = {}
+  for _, text in ipairs(self:held(other)) do queues[#queues + 1] = text:match "^(%S+%.retry%.%d+):" end
+  self.moved = self.moved + delays.move(self.nodes[self:running()], queues)
 end
 
 --- A new certificate for all nodes, of our authority or of another one. Their caches are emptied.

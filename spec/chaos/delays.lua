@@ -44,16 +44,21 @@ end
 
 local MOVES = 4
 
+--- Gives each of these queues another leader. Returns how many.
+function delays.move(node, queues)
+  for _, queue in ipairs(queues) do node:eval(MOVE:format(queue)) end
+  return #queues
+end
+
 --- Waits until all give back. Returns how often a leader had to be moved.
 function delays.give_back(node)
   local moved = 0
   for _ = 1, MOVES do
     local stuck = standing(node, 15)
     if not next(stuck) then return moved end
-    for queue in pairs(stuck) do
-      node:eval(MOVE:format(queue))
-      moved = moved + 1
-    end
+    local queues = {}
+    for queue in pairs(stuck) do queues[#queues + 1] = queue end
+    moved = moved + delays.move(node, queues)
   end
   local left = next(standing(node, 60))
   if left then error(left .. " does not give back what has waited, whoever leads it", 0) end

@@ -21,6 +21,8 @@ local DEAD = "chaos.dead." .. flows.failing.name
 
 -- Seconds in which nothing more was handled, at the end, before the brokers are asked whether anything is left.
 local SETTLED = 5
+-- After so many a delay queue of a cluster that still holds something gets another leader, at most so many times.
+local STUCK, MOVES = 20, 3
 
 local function point(self) self.names:point(NAME, ADDRESSES[self.address]) end
 
@@ -200,13 +202,18 @@ function World:finish(seconds)
       wrong[#wrong + 1] = ("%s: not all was answered:\n%s"):format(each.name, each.process:output())
     end
   end
-  local fewest, since = math.huge, wait.now()
+  local fewest, since, moves = math.huge, wait.now(), 0
   while true do
     self.ledger:read()
     local open = self.ledger:open()
     if open < fewest then fewest, since = open, wait.now() end
     local still = wait.now() - since
     -- Handled already, a copy may still wait in a delay queue.
+    -- The longest delay is a second.
+    if #self.cluster.nodes > 1 and still > STUCK * (moves + 1) and moves < MOVES then
+      moves = moves + 1
+      self.cluster:move_delays(DEAD)
+    end
     if still > seconds or (open == 0 or still > SETTLED) and not self.cluster:held(DEAD)[1] then break end
     wait.sleep(0.2)
   end
