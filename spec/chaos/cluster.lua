@@ -30,14 +30,10 @@ end
 -- Silence between nodes is noticed after this many seconds, more or less a quarter.
 local TICK = 8
 
--- Erlang's global name server may wait for ever for a node that came back from a split, and then nodes hang while they
--- start: what RabbitMQ 3.10 does against that no longer works with OTP 25.2, which Debian 12 has. Its names are not needed.
-local NO_GLOBAL_NAMES = "-kernel connect_all false"
-
 local function new_node(cookie)
-  local node = broker.new { tls = true, start = false, erlang = cookie and NO_GLOBAL_NAMES,
+  local node = broker.new { tls = true, start = false,
     set = { cluster_partition_handling = cookie and "pause_minority" or nil } }
-  node.flags = node.flags .. " --timeout 180"
+  node.flags = node.flags .. " --timeout 120"
   if cookie then
     shell("mkdir -p " .. quote(node.dir .. "/home"))
     write(node.dir .. "/home/.erlang.cookie", cookie)
@@ -160,17 +156,22 @@ function Cluster:halt(i)
   self.nodes[i]:halt()
 end
 
---- A node again, after kill or halt. In a cluster one that comes back may wait for a lock of Erlang's global name server
---- for ever (OTP 25 after a split): it is started once more, as an operator would, and counted.
-function Cluster:revive(i)
-  local node = self.nodes[i]
-  local ok, why = pcall(node.start, node)
-  if not ok and #self.nodes == 1 then error(why, 0) end
-  if not ok then
-    self.restarted = self.restarted + 1
+-- All nodes at once, as after a power cut.
+local function start_anew(self)
+  for _, node in ipairs(self.nodes) do
     if node:running() then node:kill() end
-    node:start()
   end
+  broker.start_all(self.nodes)
+  self.restarted = self.restarted + #self.nodes
+end
+
+--- A node again, after kill or halt. In a cluster it may hang while it starts: Erlang's global name server waits for ever
+--- for a node that came back from a split, and what RabbitMQ 3.10 does against that has no effect with OTP 25.2, which
+--- Debian 12 has. Then all are started anew, as an operator would, and counted.
+function Cluster:revive(i)
+  local ok, why = pcall(self.nodes[i].start, self.nodes[i])
+  if not ok and #self.nodes == 1 then error(why, 0) end
+  if not ok then start_anew(self) end
   self.down[i] = nil
   whole_again(self, i)
 end

@@ -59,7 +59,7 @@ local function read_env(self, text)
 end
 
 --- A node of one's own. Options: tls, management (booleans), heartbeat, port (numbers), plugins (a list), set (table of
---- rabbitmq.conf settings), erlang (flags of its runtime), start = false (only prepares; call `b:start()`).
+--- rabbitmq.conf settings), start = false (only prepares; call `b:start()`).
 function broker.new(options)
   options = options or {}
   local dir = must("mktemp -d \"${TMPDIR:-/tmp}/eventbus-broker.XXXXXX\""):gsub("%s+$", "")
@@ -74,8 +74,6 @@ function broker.new(options)
     flags[#flags + 1] = "--set " .. quote(key .. "=" .. tostring(value))
   end
   self.flags = table.concat(flags, " ")
-  local erlang = options.erlang and "EVENTBUS_ERL_FLAGS=" .. quote(options.erlang) .. " " or ""
-  self.starter = erlang .. quote(script) .. " start"
   -- We hold the writing end. When it closes, for whatever reason, the guard acts; a session of its own keeps it out of
   -- the way of signals to our process group.
   local setsid = select(2, run("command -v setsid")) == 0 and "setsid " or ""
@@ -102,14 +100,14 @@ end
 
 --- Starts it, again after `kill` or `halt`: same ports, same durable data. Returns once it takes connections.
 function Broker:start()
-  read_env(self, must(("%s %s %s"):format(self.starter, quote(self.dir), self.flags)))
+  read_env(self, must(("%s start %s %s"):format(quote(script), quote(self.dir), self.flags)))
 end
 
 --- Starts several at once.
 function broker.start_all(list)
   local commands = {}
   for i, each in ipairs(list) do
-    commands[i] = ("%s %s %s --quiet &"):format(each.starter, quote(each.dir), each.flags)
+    commands[i] = ("%s start %s %s --quiet &"):format(quote(script), quote(each.dir), each.flags)
   end
   run(table.concat(commands, "\n") .. "\nwait")
   -- Those that run already only say so; one that does not says why.
