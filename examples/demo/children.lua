@@ -21,7 +21,7 @@ while read -r pid; do pids="$pids $pid"; done
 ours() {
   case "$(ps -ww -p "$1" -o stat=,args= 2>/dev/null)" in
     Z*) return 1 ;;
-    *examples/*|*spec/support/*|*spec/chaos/*|*bench/*|*nginx:*/eventbus-*) return 0 ;;
+    *examples/*|*spec/support/*|*spec/chaos/*|*bench/*|*nginx:*/eventbus-*|*bin/eventbus\ *) return 0 ;;
     */eventbus-spec.*|*\ eventbus-spec.lua*) return 0 ;;
   esac
   return 1

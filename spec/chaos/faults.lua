@@ -81,7 +81,9 @@ add("queue deleted", "nodes", 2, nil, function(world)
   world.cluster:delete_queue(flows.queue(flows.fragile))
   world:queue_deleted(flows.fragile)
   if #world.cluster.nodes == 1 then return end
-  return function() world.cluster:consumed_again(flows.queue(flows.fragile), 90) end
+  return function()
+    world.cluster:surely(function() world.cluster:consumed_again(flows.queue(flows.fragile), 90) end)
+  end
 end, PATIENT)
 
 add("policy changed: queues refuse", "nodes", 1, { 1, 3 }, function(world)

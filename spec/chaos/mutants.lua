@@ -42,7 +42,9 @@ local function handler(event, ctx)
   world.cluster:delete_queue(flows.queue(flows.fragile))
   world:queue_deleted(flows.fragile)
   if #world.cluster.nodes == 1 then return end
-  return function() world.cluster:consumed_again(flows.queue(flows.fragile), 90) end
+  return function()
+    world.cluster:surely(function() world.cluster:consumed_again(flows.queue(flows.fragile), 90) end)
+  end
 ]], [[
   local reader
   for _, each in ipairs(world.consumers) do reader = each.name:match "fragile" and each or reader end

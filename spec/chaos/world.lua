@@ -160,7 +160,7 @@ end
 --- The same of every flow. A queue gives its events in order: what the broker had before `time` is then handled. Of what
 --- came after, some may still wait.
 function World:recovered(time, seconds)
-  goes_on(self, time, seconds, function() return false end)
+  self.cluster:surely(function() goes_on(self, time, seconds, function() return false end) end)
   if self.moved then
     if self.proxy:count(self.moved.route).accepted == self.moved.accepted then
       error("nobody connected to the new address of the name", 0)
