@@ -205,7 +205,8 @@ void publisher_fail (eb_session *s, publisher *p, const eb_error *why);
 void publisher_expire (eb_session *s, publisher *p);
 eb_ms publisher_deadline (const eb_session *s, const publisher *p);
 bool publisher_idle (const publisher *p);
-/* At the end: true when what was sent without a confirm has been dealt with. */
+/* At the end, of publishes without a confirm: closes their channel. 'finished'
+** when the broker has dealt with them. False: the session is broken. */
 bool publisher_finish (eb_session *s, publisher *p, bool *finished);
 
 /* eb_session_connection.c */
