@@ -2,6 +2,7 @@
 
 local eventbus = require "eventbus"
 local broker = require "spec.support.broker"
+local garbage = require "spec.support.garbage"
 
 local function quiet() end
 
@@ -241,14 +242,6 @@ describe("bus:flush", function()
   end)
 end)
 
--- Calls a function when a value that nobody has is collected.
-local function on_collect(f)
-  local newproxy = rawget(_G, "newproxy")
-  if not newproxy then return setmetatable({}, { __gc = f }) end
-  local proxy = newproxy(true)
-  getmetatable(proxy).__gc = f
-end
-
 describe("bus:flush", function()
   it("tells of a failure also after a flush that timed out meanwhile", function()
     local own = broker.new()
@@ -276,7 +269,7 @@ describe("bus:flush", function()
       inside = false
     end
     for i = 1, 2000 do
-      on_collect(publishes)
+      garbage(publishes)
       eventbus.assert(other:publish_async("orders", "x", { i = i }))
     end
     collectgarbage()

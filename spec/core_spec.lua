@@ -1,6 +1,7 @@
 --- eventbus.core: what the binding promises about Lua code that runs in the middle of its calls. No broker is needed.
 
 local core = require "eventbus.core"
+local garbage = require "spec.support.garbage"
 
 -- Nothing listens there; what is published waits in the outbox.
 local NOWHERE = "amqp://127.0.0.1:1"
@@ -21,11 +22,6 @@ describe("cbus:publish_event", function()
   it("survives finalizers that publish on the same bus", function()
     local bus = assert(core.open { url = NOWHERE, outbox = 1000000, outbox_bytes = 1e9 })
     local runs = 0
-    local mark = newproxy and function(f)
-      local p = newproxy(true)
-      getmetatable(p).__gc = f
-      return p
-    end or function(f) return setmetatable({}, { __gc = f }) end
     local function finalizer()
       runs = runs + 1
       bus:publish_event("", "inner", { type = "inner", data = { text = ("i"):rep(100) } }, { headers = { n = runs } })
@@ -33,7 +29,7 @@ describe("cbus:publish_event", function()
     -- The collector runs in the midst of each publish.
     local codec = { decode = function() end }
     function codec.encode()
-      mark(finalizer)
+      garbage(finalizer)
       collectgarbage()
       collectgarbage()
       return "{}"
@@ -45,7 +41,7 @@ describe("cbus:publish_event", function()
     assert.is_true(runs >= 5)
     -- And wherever it likes.
     for n = 1, 20000 do
-      mark(finalizer)
+      garbage(finalizer)
       local id, event_id = bus:publish_event("", "outer", { type = "outer", data = { text = ("o"):rep(100), n = n } },
         { headers = { n = n } })
       assert(id, event_id)

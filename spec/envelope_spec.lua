@@ -1,6 +1,7 @@
 local cjson = require "cjson"
 local core = require "eventbus.core"
 local envelope = require "eventbus.envelope"
+local garbage = require "spec.support.garbage"
 local json = require "eventbus.json"
 
 local null = json.null
@@ -532,18 +533,11 @@ describe("envelope called from a finalizer", function()
       local event = bytes and envelope.decode(bytes)
       if not event or event.data[1] ~= "finalizer\n" then wrong = wrong + 1 end
     end
-    local function garbage()
-      if newproxy then
-        getmetatable(newproxy(true)).__gc = work
-      else
-        setmetatable({}, { __gc = work })
-      end
-    end
     local items = {}
     for i = 1, 200 do items[i] = { sku = "line\n" .. i, count = i } end
     local event = event_with { data = items }
     for _ = 1, 300 do
-      for _ = 1, 20 do garbage() end
+      for _ = 1, 20 do garbage(work) end
       local back = read(bytes_of(event))
       assert(back.data[200].sku == "line\n200" and #back.data == 200)
     end

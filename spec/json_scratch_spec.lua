@@ -1,6 +1,7 @@
 --- The scratch memory that eventbus.json keeps from call to call: never in two hands, and not larger than it must be.
 
 local json = require "eventbus.json"
+local garbage = require "spec.support.garbage"
 local program = require "spec.support.program"
 
 local function encoded(value, options)
@@ -17,20 +18,13 @@ describe("json called from within itself", function()
       if text ~= ("[%d,\"%s\",{\"a\":\"\\\\\"}]"):format(runs, ("f"):rep(100)) then wrong = wrong + 1 end
       if back.a[2] ~= "\té" then wrong = wrong + 1 end
     end
-    local function garbage()
-      if newproxy then
-        getmetatable(newproxy(true)).__gc = work
-      else
-        setmetatable({}, { __gc = work })
-      end
-    end
     local value = {}
     for i = 1, 200 do
       value[i] = { name = "line\n" .. i, list = { i, i + 1 } }
     end
     local want = encoded(value, { sort_keys = true })
     for _ = 1, 300 do
-      for _ = 1, 20 do garbage() end
+      for _ = 1, 20 do garbage(work) end
       assert(encoded(json.decode(want), { sort_keys = true }) == want)
     end
     collectgarbage()

@@ -62,6 +62,7 @@ int main (void) {
   RUN(an_unconfirmed_publish_waits_while_the_broker_is_blocked_and_times_out_as_blocked);
   RUN(a_closed_channel_of_unconfirmed_publishes_is_told_and_opened_again_later);
   RUN(close_sends_the_unconfirmed_that_wait_before_its_goodbye);
+  RUN(close_waits_for_its_deadline_at_most_when_the_broker_does_not_deal_with_them);
   RUN(close_hears_of_an_unconfirmed_publish_that_the_broker_refuses);
   RUN(an_unconfirmed_publish_without_a_channel_fails_and_those_with_a_confirm_go_on);
   RUN(publishes_with_and_without_a_confirm_take_turns_at_the_output);

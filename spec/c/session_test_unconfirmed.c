@@ -123,6 +123,22 @@ TEST(close_sends_the_unconfirmed_that_wait_before_its_goodbye) {
   CHECK(peer_end(&p));
 }
 
+TEST(close_waits_for_its_deadline_at_most_when_the_broker_does_not_deal_with_them) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  publish_unconfirmed(&p, "a", 0);
+  PUBLISHED(&p, "a");
+  eb_session_close(p.s, p.now + 1000, p.now);
+  p.manual = true;
+  WANT(&p, AMQP_CHANNEL_CLOSE_METHOD);
+  peer_sleep(&p, 999);
+  CHECK(!eb_session_done(p.s, p.now));
+  CHECK(eb_session_done(p.s, p.now + 1));  /* the loop looks, and leaves */
+  peer_lost(&p);
+  CHECK(peer_end(&p));
+}
+
 TEST(close_hears_of_an_unconfirmed_publish_that_the_broker_refuses) {
   peer p;
   eb_session_config c = peer_config();
