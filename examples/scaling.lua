@@ -1,7 +1,7 @@
 -- From one process to a cluster, on three RabbitMQ nodes of one's own: `make scaling`. docs/scaling.md tells what it shows.
 --
 --   scaling.lua [EVENTS [DOCUMENT | STEP]]     DOCUMENT.md: its tables between the marks are written anew
---                                              STEP: only this one; workers, queues, failover, partitions, streams
+--                                              STEP: only this one; workers, queues, failover, partitions, streams, arithmetic
 
 local root = (arg[0]:match "^(.*)examples/scaling%.lua$" or "./"):gsub("^$", "./")
 package.path = root .. "examples/?.lua;" .. package.path
@@ -65,7 +65,7 @@ function site:finish(child)
 end
 
 local STEPS = {
-  { name = "workers", step = require "scaling.workers" }, { name = "queues", step = queues.queues },
+  { name = "workers", step = require "scaling.workers" }, { name = "queues", step = queues.queues, needed_by = "arithmetic" },
   { name = "failover", step = queues.failover }, { name = "partitions", step = require "scaling.partitions" },
   { name = "streams", step = require "scaling.streams" }, { name = "arithmetic", step = require "scaling.arithmetic" },
 }
@@ -124,7 +124,7 @@ local function run()
   site.bus = eventbus.assert(eventbus.connect { url = site.cluster.url, source = "scaling", log = false })
   local results, steps = { machine = machine() }, {}
   for _, each in ipairs(STEPS) do
-    if not only or each.name == only then steps[#steps + 1] = each end
+    if not only or each.name == only or each.needed_by == only then steps[#steps + 1] = each end
   end
   for _, each in ipairs(steps) do
     print("\n" .. each.step.title)
