@@ -8,6 +8,7 @@ local journal = require "spec.chaos.journal"
 local ledger = require "spec.chaos.ledger"
 local program = require "spec.support.program"
 local proxy = require "spec.chaos.proxy"
+local socket = require "socket"
 local wait_until = require("spec.support.wait").wait_until
 
 describe("the accounts of make chaos", function()
@@ -153,6 +154,34 @@ describe("the proxy", function()
     assert.is_nil(p:died())
     p.process:signal "KILL"
     assert.are.equal("exit code 137", wait_until(function() return p:died() end, 20, "it is gone"):match "^[^\n]*")
+  end)
+end)
+
+describe("a node's name in the epmd of another", function()
+  local function known(port)
+    local pipe = io.popen(("epmd -port %d -names 2>&1"):format(port))
+    local names = pipe:read "*a"
+    pipe:close()
+    return names:find("name other at port 4711", 1, true) ~= nil
+  end
+
+  it("is there again when that epmd was replaced, as after a start that was given up", function()
+    local listener = assert(socket.bind("127.0.0.1", 0))
+    local port = select(2, listener:getsockname())
+    listener:close()
+    local function start() return program.start("epmd", { "epmd", "-port", tostring(port), "-address", "127.0.0.1" }) end
+    local epmd, between = start(), proxy.start()
+    finally(function()
+      epmd:signal "KILL"
+      between:stop()
+    end)
+    wait_until(function() return socket.connect("127.0.0.1", port) end, 20, "epmd listens")
+    between:alias(port, "other", 4711)
+    assert.is_true(known(port))
+    epmd:signal "KILL"
+    epmd:wait(20)
+    epmd = start()
+    wait_until(function() return known(port) end, 20, "the new epmd knows the name")
   end)
 end)
 

@@ -17,7 +17,7 @@ local function serve()
   local uv = require "luv"
   local alias = require "spec.chaos.alias"
   local route = require "spec.chaos.route"
-  local routes, aliases = {}, {}
+  local routes = {}
 
   local function named(name) return routes[name] or error("no route " .. tostring(name), 0) end
 
@@ -55,7 +55,7 @@ local function serve()
   local function obey(socket, line)
     local o = cjson.decode(line)
     if o.op == "alias" then
-      aliases[#aliases + 1] = alias.register(o.epmd_port, o.node, o.port, function(ok)
+      alias.keep(o.epmd_port, o.node, o.port, function(ok)
         tell(socket, ok and { ok = true } or { err = "epmd does not take the name " .. o.node })
       end)
       return
