@@ -171,7 +171,7 @@ openresty: deps-demo deps-nginx
 test: deps
 	@$(MAKE) --no-print-directory build fork-module ctests interop bench-programs LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
-		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty$(COMMA)hosts) $(BUSTED)
+		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)scaling) $(BUSTED)
 
 ## test-lua   the specs in which it matters which Lua it is, and no C unit tests; LUA=...
 .PHONY: test-lua
@@ -197,6 +197,12 @@ test-openresty: deps deps-nginx
 test-hosts: deps deps-hosts
 	@for lua in jit 5.3 5.4 $(LUA); do $(MAKE) --no-print-directory build LUA=$$lua || exit 1; done
 	@tools/run-tests --lua $(LUA) --busted $(or $(SPEC),spec/hosts_spec.lua) $(BUSTED)
+
+## test-scaling  the examples of docs/scaling.md, on three nodes
+.PHONY: test-scaling
+test-scaling: deps deps-demo
+	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@tools/run-tests --lua $(LUA) --busted $(or $(SPEC),spec/scaling_spec.lua) $(BUSTED)
 
 ## test-packages  the rock, on each Lua, and the Debian packages: built, unpacked and tried
 .PHONY: test-packages
@@ -226,7 +232,7 @@ tsan:
 # Not fork, what measures memory or preloads a library, and what is said of the release's build and interpreter: docs/testing.md says why.
 OF_CORE = bus consumer core deadletter envelope exit faults json json_scratch settled stop tls unconfirmed
 SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),spec --exclude-pattern=fork) \
-	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)memory$(COMMA)preload$(COMMA)release
+	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)scaling$(COMMA)memory$(COMMA)preload$(COMMA)release
 test-asan: deps
 	@$(MAKE) --no-print-directory FLAVOUR=asan build host fork-module LUA=$(LUA)
 	@$(MAKE) --no-print-directory interop LUA=$(LUA)

@@ -1,7 +1,8 @@
 -- From one process to a cluster, on three RabbitMQ nodes of one's own: `make scaling`. docs/scaling.md tells what it shows.
 --
 --   scaling.lua [EVENTS [DOCUMENT | STEP]]     DOCUMENT.md: its tables between the marks are written anew
---                                              STEP: only this one; workers, queues, failover, partitions, streams, arithmetic
+--                                              STEP: only this one; workers, queues, failover, partitions, streams,
+--                                              arithmetic
 
 local root = (arg[0]:match "^(.*)examples/scaling%.lua$" or "./"):gsub("^$", "./")
 package.path = root .. "examples/?.lua;" .. package.path
@@ -65,7 +66,8 @@ function site:finish(child)
 end
 
 local STEPS = {
-  { name = "workers", step = require "scaling.workers" }, { name = "queues", step = queues.queues, needed_by = "arithmetic" },
+  { name = "workers", step = require "scaling.workers" },
+  { name = "queues", step = queues.queues, needed_by = "arithmetic" },
   { name = "failover", step = queues.failover }, { name = "partitions", step = require "scaling.partitions" },
   { name = "streams", step = require "scaling.streams" }, { name = "arithmetic", step = require "scaling.arithmetic" },
 }
