@@ -1,8 +1,11 @@
 --- What `make chaos` judges by: its accounts find what is lost or out of order, and its proxy knows AMQP's frames.
 --- The rounds themselves are `make chaos` and `make soak`; that a round fails when it must, `make chaos-mutants`.
 
+local broker = require "spec.support.broker"
+local eventbus = require "eventbus"
 local faults = require "spec.chaos.faults"
 local flows = require "spec.chaos.flows"
+local forgotten = require "spec.chaos.forgotten"
 local frames = require "spec.chaos.frames"
 local journal = require "spec.chaos.journal"
 local ledger = require "spec.chaos.ledger"
@@ -145,6 +148,41 @@ describe("the faults of make chaos", function()
     assert.is_true(#names(1) > 20)
     assert.are.same({}, names(1, "network split"))
     assert.are.same({ "network split, cut", "network split, deaf", "network split, silent" }, names(3, "network split"))
+  end)
+end)
+
+describe("deliveries that a queue counts and no channel knows of", function()
+  it("are found, and the connections of those who consume it closed", function()
+    local node, queue = broker.shared(), "chaos.forgotten"
+    local bus = eventbus.assert(eventbus.connect { url = node:url_of("/"), source = "spec", log = false })
+    finally(function()
+      node:delete_queue("/", queue)
+      bus:close()
+    end)
+    eventbus.assert(bus:declare { queues = { [queue] = { type = "quorum", delivery_limit = 20, dead_letter = false } } })
+    for n = 1, 5 do eventbus.assert(bus:publish("", "order.created", { n = n }, { routing_key = queue })) end
+    local held = {}
+    eventbus.assert(bus:subscribe(queue, function(_, ctx)
+      held[#held + 1] = ctx
+      coroutine.yield()
+    end, { prefetch = 2, concurrency = 2, retry = false, dead_letter = false }))
+    wait_until(function()
+      bus:poll(0.05)
+      return #held == 2
+    end, 20, "two are held")
+    assert.is_nil(forgotten.standing(node, 0.5)[queue])
+    -- A consumer that is no channel takes two more.
+    node:eval(([[begin
+      {ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
+      {ok, _, _} = ra:process_command(amqqueue:get_pid(Q),
+        rabbit_fifo:make_checkout({<<"nobody">>, spawn(fun() -> timer:sleep(60000) end)}, {auto, 2, simple_prefetch},
+          #{})), ok end]]):format(queue))
+    assert.is_true(forgotten.standing(node, 0.5)[queue])
+    assert.are.equal(1, forgotten.close(node, queue))
+    wait_until(function()
+      bus:poll(0.05)
+      return #held > 2
+    end, 20, "what it held comes again")
   end)
 end)
 

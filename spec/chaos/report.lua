@@ -15,6 +15,7 @@ local ACTS = {
   { "restarted", "nodes did not come up, or not find back into the cluster, by themselves and were restarted" },
   { "moved", "times a delay queue gave nothing back until it was given another leader" },
   { "closed", "connections were closed whose consumers the broker had not told that their queue was gone" },
+  { "forgot", "connections were closed whose deliveries a queue counted and no channel knew of" },
 }
 
 local function one(result)
