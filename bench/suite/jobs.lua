@@ -1,9 +1,10 @@
 --- jobs: what is measured and how.
 ---
---- A job has a name; `count(events)`; `once` when one round of it is enough; `takes(client)`, whether it is for that client;
---- `variants(long)`, a list, when it is done several times; and `run(bench, client, count, variant, record)`, which calls
---- `record(name, figures)`, or `record(name, nil, why)`, for each thing measured. `bench` has the node, and `command`, a
---- function that puts the words of a client's program together.
+--- A job has a name; `count(events)`; `once` when one round of it is enough; `turns`, how often all clients go through it in
+--- a round, when its figures scatter; `takes(client)`, whether it is for that client; `variants(long)`, a list, when it is
+--- done several times; and `run(bench, client, count, variant, record)`, which calls `record(name, figures)`, or
+--- `record(name, nil, why)`, for each thing measured. `bench` has the node, and `command`, a function that puts the words of
+--- a client's program together.
 
 local clients = require "bench.suite.clients"
 local shell = require "bench.suite.shell"
@@ -59,9 +60,9 @@ jobs[#jobs + 1] = {
   name = "publish, consume", count = share(1),
   run = function(bench, client, count, _, record) publish_and_consume(bench, client, count, record) end,
 }
-plain("publish-one", 0.05)
+plain("publish-one", 0.05, { turns = 3 })
 plain("publish-none", 1)
-plain("latency", 0.1)
+plain("latency", 0.1, { turns = 3 })
 plain("topology", 0.05, { once = true })
 
 -- CPU of a process so far, in seconds: the kernel's ticks are hundredths.
