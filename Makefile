@@ -330,11 +330,11 @@ scaling: deps-demo
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua examples/scaling.lua $(EVENTS) docs/scaling.md
 
-## counters   instructions and calls for an event, under valgrind, against bench/counters.txt; RECORD=1 writes that anew
+## counters   instructions and system calls for an event, under valgrind, against bench/counters.txt: ONLY=calls; RECORD=1 writes it
 .PHONY: counters
 counters:
 	@$(DEPS) build demo counters
-	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/counters.lua $(if $(RECORD),--record)'
+	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/counters.lua $(if $(RECORD),--record,$(ONLY))'
 
 ## bench-hosts each host: wake-up latency, CPU, memory; nginx: requests/s, reloads under load; HOST_EVENTS=200000
 .PHONY: bench-hosts
