@@ -115,8 +115,9 @@ ifeq ($(shell uname -s),Darwin)
 ALL_CFLAGS += -D_DARWIN_C_SOURCE
 MODULE_LDFLAGS = -bundle -undefined dynamic_lookup
 else
+HARD_LDFLAGS = -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 # nodelete: the thread of a module that a closing Lua state unloads would run into unmapped code.
-MODULE_LDFLAGS = -shared -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
+MODULE_LDFLAGS = -shared -Wl,-z,nodelete $(HARD_LDFLAGS)
 endif
 
 # V=1 shows the commands.
@@ -509,7 +510,7 @@ endif
 	@rm -f $@ && $(AR) rcs $@ $(@:.a=.o) && rm -f $(@:.a=.o)
 
 $(BUILD)/$(LUA_NAME)/embed: examples/embed/host.c $(ARCHIVE)
-	$(call say,LD)$(CC) $(LUA_CFLAGS) $(WARNINGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(LIB_LIBS)
+	$(call say,LD)$(CC) $(LUA_CFLAGS) $(WARNINGS) $(HARDENING) $(CFLAGS) $(HARD_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(LIB_LIBS)
 
 $(ENGINE_DIR)/%.o: src/%.c | $(BUILD)/$(LUA_NAME)/headers
 	@mkdir -p $(@D)
