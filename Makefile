@@ -41,14 +41,12 @@ ENGINE_SOURCES := $(sort $(wildcard src/eb_*.c))
 BINDING_SOURCES := $(sort $(wildcard src/lua_*.c))
 CTEST_SOURCES := $(sort $(wildcard spec/c/*_test.c))
 SIM_SOURCES := $(sort $(wildcard spec/sim/*.c))
-BENCH_SOURCES := $(sort $(wildcard bench/*.c))
 PEERS = $(BUILD)/bench/peers
 LUA_SOURCES := $(shell find lua -name '*.lua' 2>/dev/null | sort)
 
 ENGINE_OBJECTS := $(ENGINE_SOURCES:src/%.c=$(ENGINE_DIR)/%.o)
 BINDING_OBJECTS := $(BINDING_SOURCES:src/%.c=$(BINDING_DIR)/%.o)
 CTESTS := $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%)
-BENCHES := $(BENCH_SOURCES:bench/%.c=$(BUILD)/bench/%)
 
 # What a packager or user may replace.
 CC ?= cc
@@ -170,7 +168,7 @@ openresty: deps-demo deps-nginx
 ## test       C unit tests and busted specs against a real broker; SPEC=path runs one spec, BUSTED=... adds options
 .PHONY: test
 test: deps
-	@$(MAKE) --no-print-directory build fork-module ctests interop bench-programs LUA=$(LUA)
+	@$(MAKE) --no-print-directory build fork-module ctests interop $(PEERS)/c LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
 		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty$(COMMA)hosts) $(BUSTED)
 
@@ -316,13 +314,13 @@ lint: deps-lint
 	@$(MAKE) --no-print-directory FLAVOUR=werror objects LUA=$(LUA)
 	@tools/env $(LUA) -- @lua tools/lint
 
-## bench-quick CPU per event, publishing and consuming, beside a plain C program; EVENTS=50000 ROUNDS=3
+## bench-quick CPU and wake-ups for an event, publishing and consuming, beside a plain C program; EVENTS=50000 ROUNDS=3
 .PHONY: bench-quick
 EVENTS = 50000
 ROUNDS = 3
 bench-quick: deps
-	@$(MAKE) --no-print-directory build bench-programs LUA=$(LUA)
-	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/quick.lua $(EVENTS) $(ROUNDS)'
+	@$(MAKE) --no-print-directory build $(PEERS)/c LUA=$(LUA)
+	@tools/env $(LUA) -- @lua bench/quick.lua $(EVENTS) $(ROUNDS)
 
 ## scaling    workers, queue types, a failover, partitions and streams on three nodes; writes its figures into docs/scaling.md
 .PHONY: scaling
@@ -369,9 +367,7 @@ test-bench: deps-bench
 	@$(MAKE) --no-print-directory build bench-peers LUA=5.4
 	@tools/run-tests --lua 5.4 --busted bench/peers_spec.lua $(BUSTED)
 
-.PHONY: bench-programs bench-peers
-bench-programs: $(BENCHES)
-	@:
+.PHONY: bench-peers
 bench-peers: $(PEERS)/c $(PEERS)/go $(PEERS)/node_modules
 	@:
 
@@ -540,10 +536,6 @@ $(BUILD)/fuzz/%: spec/fuzz/entry.c $(wildcard spec/fuzz/*.c spec/fuzz/*.h) $(ENG
 	$(call say,LD)$(CC) -Isrc $(LIB_CFLAGS) $(ALL_CFLAGS) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ spec/fuzz/entry.c \
 		spec/fuzz/$(if $(filter handshake,$*),session,$*).c $(ENGINE_OBJECTS) $(LDFLAGS) $(LIB_LIBS) -lm
 
-$(BUILD)/bench/%: bench/%.c | $(BUILD)/$(LUA_NAME)/headers
-	@mkdir -p $(@D)
-	$(call say,CC)$(CC) $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(LDFLAGS) $(LIB_LIBS)
-
 # One clear line instead of a compiler's "amqp.h: No such file".
 $(BUILD)/$(LUA_NAME)/headers:
 	@mkdir -p $(@D)
@@ -559,4 +551,4 @@ $(BUILD)/$(LUA_NAME)/headers:
 
 .SECONDARY: $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o)
 
--include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(SIM_DIR)/*.d $(BUILD)/bench/*.d $(PEERS)/*.d)
+-include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(SIM_DIR)/*.d $(PEERS)/*.d)
