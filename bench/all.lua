@@ -72,7 +72,7 @@ local ok, err = pcall(function()
   else
     write(DOCUMENT, text)
     write(PLOT, plot)
-    print(report.summary(taken, clients))
+    print(report.summary(taken, clients, facts))
     print(("written: %s, %s; all samples are in %s"):format(DOCUMENT, PLOT, DATA))
   end
 end)
