@@ -323,6 +323,13 @@ bench-quick: deps
 	@$(MAKE) --no-print-directory build $(PEERS)/c LUA=$(LUA)
 	@tools/env $(LUA) -- @lua bench/quick.lua $(EVENTS) $(ROUNDS)
 
+## profile    where an event's cost goes, by part: instructions, system calls, kernel; the tables of docs/performance.md
+.PHONY: profile
+profile:
+	@$(DEPS) build demo counters
+	@$(MAKE) --no-print-directory build $(PEERS)/c LUA=$(LUA)
+	@tools/env $(LUA) -- @lua bench/profile.lua $(EVENTS)
+
 ## scaling    workers, queue types, a failover, partitions and streams on three nodes; writes its figures into docs/scaling.md
 .PHONY: scaling
 scaling: EVENTS = 5000
