@@ -31,22 +31,25 @@ local function can(client, job)
   return not (client.cannot and client.cannot[job.name])
 end
 
+local function turn(round, job, variant, failures)
+  for _, client in ipairs(clients) do
+    if can(client, job) then
+      job.run(bench, client, job.count and job.count(events), variant or nil, function(name, figures, why)
+        taken:record(round, name, client.name, variant or nil, figures, why)
+        if not figures then failures[#failures + 1] = ("  %s, %s: %s"):format(client.name, name, why) end
+      end)
+    end
+  end
+end
+
 local function measure(round)
   for _, job in ipairs(jobs) do
     if (round == 1 or not job.once) and (not only or job.name:find(only, 1, true)) then
-      local began = os.time()
+      local began, failures = os.time(), {}
       io.write(("round %d of %d: %s"):format(round, rounds, job.name))
       io.flush()
-      local failures = {}
       for _, variant in ipairs(job.variants and job.variants(long) or { false }) do
-        for _, client in ipairs(clients) do
-          if can(client, job) then
-            job.run(bench, client, job.count and job.count(events), variant or nil, function(name, figures, why)
-              taken:record(round, name, client.name, variant or nil, figures, why)
-              if not figures then failures[#failures + 1] = ("  %s, %s: %s"):format(client.name, name, why) end
-            end)
-          end
-        end
+        for _ = 1, job.turns or 1 do turn(round, job, variant, failures) end
       end
       print((" (%d s)"):format(os.time() - began))
       for _, line in ipairs(failures) do print(line) end
@@ -69,7 +72,7 @@ local ok, err = pcall(function()
   else
     write(DOCUMENT, text)
     write(PLOT, plot)
-    print(report.summary(taken, clients))
+    print(report.summary(taken, clients, facts))
     print(("written: %s, %s; all samples are in %s"):format(DOCUMENT, PLOT, DATA))
   end
 end)

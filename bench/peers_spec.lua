@@ -93,7 +93,25 @@ for _, client in ipairs(clients) do
       end)
     end
 
+    if client.ours then
+      it("warms up with as many as it is told", function()
+        local queue = "peer.warm." .. client.name:gsub("%W", "")
+        local function left() return broker.shared():queue("/", queue).messages end
+        assert.are.equal(COUNT, line_of(client, "publish", queue .. " 37").events)
+        wait_until(function() return left() == COUNT + 37 end, 30, "W + EVENTS are in the queue")
+        assert.are.equal(COUNT, line_of(client, "consume", queue .. " 30").events)
+        wait_until(function() return left() == 7 end, 30, "W + EVENTS were taken")
+      end)
+    end
+
     if client.floor or client.ours then
+      it("tells how often it was woken", function()
+        local queue = "peer.woken." .. client.name:gsub("%W", "")
+        -- One at a time each publish waits for the broker.
+        local found = line_of(client, "publish-one", queue, { "wakeups" })
+        assert.is_true(found.wakeups >= COUNT / 2, tostring(found.wakeups))
+      end)
+
       it("consumes from many queues what the library spreads over them", function()
         local queue = "peer.fan." .. client.name:gsub("%W", "")
         local process = start(client, "fan", queue .. " 10")

@@ -1,60 +1,74 @@
---- What an event costs the client: the library beside a plain C program on rabbitmq-c's own calls, in turns, on one
---- private broker. Prints medians and ratios; asserts nothing.
+--- What an event costs the client: the library beside the plain C program, in turns, on one private broker: CPU, how often a
+--- thread of it is woken, events per second, and the latency. Prints medians and ratios; asserts nothing.
 ---
 ---     quick.lua [EVENTS [ROUNDS]]
 
+package.path = "./?.lua;" .. package.path
+
+local clients = require "bench.suite.clients"
+local jobs = require "bench.suite.jobs"
+local machine = require "bench.suite.machine"
+local node = require "bench.suite.node"
+local samples = require "bench.suite.samples"
+local shell = require "bench.suite.shell"
+
 local events, rounds = tonumber(arg[1] or 50000), tonumber(arg[2] or 3)
+local LUA = os.getenv("EVENTBUS_LUA") or "lua5.4"
 
-local function run(command)
-  local pipe = assert(io.popen(command, "r"))
-  local out = pipe:read("*a")
-  pipe:close()
-  return out
+-- The plain C program, and the library on the Lua that runs this.
+local compared = { [2] = {
+  name = "eventbus", command = LUA .. " bench/peers/eventbus/client.lua",
+  version = function()
+    return ("%s on %s"):format(require("eventbus")._VERSION, shell.output(LUA .. " -v"):match "^%S+ [%d.]+")
+  end,
+} }
+for _, client in ipairs(clients) do
+  if client.floor then compared[1] = client end
 end
 
-local dir = run("mktemp -d \"${TMPDIR:-/tmp}/eventbus-bench.XXXXXX\""):gsub("%s+$", "")
-local url = run("bin/eventbus-broker start " .. dir):match("AMQP_URL=(%S+)")
-if not url then error("the broker did not start") end
-
-local clients = {
-  { name = "plain C", command = "build/bench/floor %s " .. url .. " %d %s" },
-  { name = "eventbus", command = (os.getenv("EVENTBUS_LUA") or "lua5.4") .. " bench/client.lua %s " .. url .. " %d %s" },
+local SHOWN = {
+  { "publish", "publish" }, { "publish-one", "publish, one at a time" }, { "consume", "consume" },
+  { "latency", "500 events a second" },
 }
+local WANTED = { ["publish, consume"] = true, ["publish-one"] = true, latency = true }
 
-local function median(list)
-  table.sort(list)
-  return list[math.floor((#list + 1) / 2)]
+local broker = node.start()
+local bench = { node = broker }
+function bench.command(client, job, count, queue)
+  return ("%s %s %d %s %s"):format(client.command, job, count, shell.quote(broker.url), queue)
 end
 
-local samples = {}
-local function measure(job, client, round)
-  local out = run(client.command:format(job, events, "bench-" .. client.name:gsub("%W", "")))
-  local cpu, rate = out:match('"cpu_us_per_event":([%d.]+)'), out:match('"events_per_s":([%d.]+)')
-  if not cpu then error(client.name .. " " .. job .. " failed: " .. out) end
-  local key = job .. client.name
-  samples[key] = samples[key] or { cpu = {}, rate = {} }
-  samples[key].cpu[round], samples[key].rate[round] = tonumber(cpu), tonumber(rate)
-  samples[key].rss = out:match('"rss_kb":(%d+)')
-end
-
-local ok, err = pcall(function()
-  for round = 1, rounds do
-    for _, job in ipairs { "publish", "consume" } do
-      for _, client in ipairs(clients) do measure(job, client, round) end
+local taken = samples.new()
+local function measure(round)
+  for _, job in ipairs(jobs) do
+    for _, client in ipairs(WANTED[job.name] and compared or {}) do
+      job.run(bench, client, job.count(events), nil, function(name, figures, why)
+        if not figures then error(("%s, %s: %s"):format(client.name, name, why), 0) end
+        taken:record(round, name, client.name, nil, figures)
+      end)
     end
   end
+end
+
+local facts
+local ok, err = pcall(function()
+  facts = machine.describe(broker, compared)
+  for round = 1, rounds do measure(round) end
 end)
-os.execute("bin/eventbus-broker stop " .. dir .. " --now >/dev/null; rm -rf " .. dir)
+broker:stop()
 if not ok then error(err, 0) end
 
-print(("%d events, %d rounds, medians; CPU is that of the client process"):format(events, rounds))
-print(("%-10s %-10s %16s %12s %10s"):format("job", "client", "CPU us/event", "events/s", "ratio"))
-for _, job in ipairs { "publish", "consume" } do
-  local floor = median(samples[job .. "plain C"].cpu)
-  for _, client in ipairs(clients) do
-    local s = samples[job .. client.name]
-    local cpu = median(s.cpu)
-    print(("%-10s %-10s %16.2f %12.0f %9.2fx"):format(job, client.name, cpu, median(s.rate), cpu / floor))
+for _, fact in ipairs(facts) do print(("%s: %s"):format(fact[1], fact[2])) end
+print(("%d events, %d rounds, medians; CPU and wake-ups are those of the client, all its threads\n"):format(events, rounds))
+print(("%-24s %-9s %14s %6s %17s %10s %8s"):format("", "", "CPU us/event", "", "wake-ups/1,000", "events/s", "p99 ms"))
+for _, job in ipairs(SHOWN) do
+  local floor = taken:median(job[1], "plain C", samples.cpu_us)
+  for _, client in ipairs(compared) do
+    local function of(what) return taken:median(job[1], client.name, what) end
+    local p99 = job[1] == "latency" and ("%.2f"):format(of(samples.field "p99_us") / 1000) or "-"
+    print(("%-24s %-9s %14.2f %5.2fx %17.0f %10.0f %8s"):format(job[2], client.name, of(samples.cpu_us),
+      of(samples.cpu_us) / floor, of(samples.wakeups), of(samples.rate), p99))
   end
 end
-print(("resident after publishing, eventbus: %d kB"):format(tonumber(samples["publisheventbus"].rss or 0)))
+print(("resident at most, publishing, eventbus: %.1f MB"):format(
+  taken:median("publish", "eventbus", samples.field "rss_kb") / 1024))

@@ -33,6 +33,16 @@ describe("the bus in a C program", function()
     assert.is_truthy(r.output:find("nowhere.lua", 1, true))
   end)
 
+  it("is hardened as the module is", function()
+    local loaded = output_of(("readelf -lWd %s/embed"):format(folder))
+    assert.is_truthy(loaded:find("GNU_RELRO", 1, true), loaded)
+    assert.is_truthy(loaded:find("BIND_NOW", 1, true), loaded)
+    if output_of "uname -m" == "x86_64" then
+      local main = output_of(("objdump -d --disassemble=main %s/embed"):format(folder))
+      assert.is_truthy(main:find "<main>:\n[^\n]*endbr64", main)
+    end
+  end)
+
   it("sees one symbol of ours, luaopen_eventbus_core", function()
     local symbols = output_of(("nm -g --defined-only %s/libeventbus.a | grep ' [A-Z] '"):format(folder))
     assert.are.equal("luaopen_eventbus_core", symbols:match("^%x+ T ([^\n]+)$"))

@@ -342,8 +342,8 @@ static bool set_number (option o, const char *value, long min, long max,
 static bool set_frame_max (const char *value, long *to, eb_error *err) {
   if (parse_number(value, 0, INT32_MAX, to) && (*to == 0 || *to >= 8192))
     return true;
-  return bad(err, "AMQP URL: frame_max must be 0 (no limit) or a number of "
-                  "bytes from 8192 to %ld", (long)INT32_MAX);
+  return bad(err, "AMQP URL: frame_max must be 0 (the default) or a number "
+                  "of bytes from 8192 to %ld", (long)INT32_MAX);
 }
 
 static bool set_auth (const char *value, eb_auth *to, eb_error *err) {

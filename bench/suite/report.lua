@@ -214,7 +214,8 @@ local function growth(run)
     .. "each. The library\npublishes in both cases; × is against one subscription of the same client.\n\n"):format(
       number(run.settings.events))
     .. flat(run, "subscriptions", "subscriptions", { 1, 10, 100, 1000 }, both)
-    .. ("\n## A backlog\n\nThat many events published and confirmed, then consumed%s.\n\n"):format(
+    .. ("\n## A backlog\n\nThat many events published and confirmed, then consumed, when a tenth as many and 2,000 at least "
+    .. "have warmed\nthe client up%s. MB: the largest resident size.\n\n"):format(
       run.settings.long and "" or "; `LONG=1` adds a million")
     .. flat(run, "backlog-publish", "published", sizes, own) .. "\n"
     .. flat(run, "backlog-consume", "consumed", sizes, own)
@@ -225,8 +226,9 @@ end
 function report.write(taken, clients, facts, settings)
   local run = { taken = taken, clients = clients, settings = settings, notes = new_notes() }
   local body = cpu(run) .. throughput(run) .. latency(run) .. topology(run) .. json(run) .. workers(run) .. growth(run)
-  local text = HEAD .. ("\n%s events a round, rounds: %d (the topology, the reconnect and the backlogs: one), medians. "
-    .. "A tenth more comes before each clock starts.\n"):format(number(settings.events), settings.rounds) .. body
+  local text = HEAD .. ("\n%s events a round, rounds: %d (the topology, the reconnect and the backlogs: one; of one at a "
+    .. "time and the latency:\nthree turns each), medians. A tenth more comes before each clock starts.\n"):format(
+      number(settings.events), settings.rounds) .. body
   if #run.notes.list > 0 then
     text = text .. "\n## Notes\n\n"
     for i, note in ipairs(run.notes.list) do
@@ -238,18 +240,25 @@ function report.write(taken, clients, facts, settings)
   return text, plot.draw(taken, clients)
 end
 
---- What is printed at the end of a run: the CPU table, for a terminal.
-function report.summary(taken, clients)
-  local lines = { ("%-24s %9s %9s %9s %9s %10s"):format("CPU us per event", "publish", "one", "none", "consume", "p99 ms") }
-  for _, client in ipairs(clients) do
-    if not client.json_only then
-      local cells = {}
-      for i, job in ipairs(MAIN) do cells[i] = number(taken:median(job[1], client.name, samples.cpu_us)) or "-" end
-      local p99 = taken:median("latency", client.name, function(figures) return figures.p99_us / 1000 end)
-      lines[#lines + 1] = ("%-24s %9s %9s %9s %9s %10s"):format(client.name, cells[1], cells[2], cells[3], cells[4],
-        number(p99) or "-")
+--- What is printed at the end of a run: what it was measured on, and the CPU table, for a terminal.
+function report.summary(taken, clients, facts)
+  local run, lines = { taken = taken, clients = clients }, {}
+  for i, fact in ipairs(facts) do lines[i] = ("%s: %s"):format(fact[1], fact[2]) end
+  local LINE = "%-24s" .. (" %16s"):rep(5)
+  lines[#lines + 1] = "\n" .. LINE:format("CPU us per event", "publish", "one", "none", "consume", "p99 ms")
+  local function p99_ms(figures) return figures.p99_us / 1000 end
+  of_clients(run, function(client)
+    local cells = {}
+    local function add(name, of)
+      local value = taken:median(name, client.name, of)
+      local text = value and against(run, name, of, floor_of(clients))(value) or "-"
+      -- In a terminal's bytes.
+      cells[#cells + 1] = (text:gsub("×", "x"))
     end
-  end
+    for _, job in ipairs(MAIN) do add(job[1], samples.cpu_us) end
+    add("latency", p99_ms)
+    lines[#lines + 1] = LINE:format(client.name, cells[1], cells[2], cells[3], cells[4], cells[5])
+  end)
   return table.concat(lines, "\n")
 end
 

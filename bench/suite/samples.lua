@@ -49,6 +49,8 @@ function samples:failure(name, client, variant) return self.failures[key(name, c
 
 -- What is asked of figures.
 function samples.cpu_us(figures) return figures.cpu / figures.events * 1e6 end
+-- Of 1,000 events.
+function samples.wakeups(figures) return figures.wakeups / figures.events * 1000 end
 function samples.rate(figures) return figures.events / figures.seconds end
 function samples.field(name) return function(figures) return figures[name] end end
 

@@ -231,7 +231,7 @@ TEST(names_every_mistake) {
       {"amqp://h?heartbeat=99999999999999999999999", "from 0 to 65535"},
       {"amqp://h?connection_timeout=0", "a whole number of milliseconds from 1 to 86400000"},
       {"amqp://h?channel_max=65536", "from 0 to 65535"},
-      {"amqp://h?frame_max=4096", "0 (no limit) or a number of bytes from 8192"},
+      {"amqp://h?frame_max=4096", "0 (the default) or a number of bytes from 8192"},
       {"amqp://h?frame_max=2147483648", "from 8192 to 2147483647"},
       {"amqp://h?auth_mechanism=amqplain", "plain or external"},
       {"amqps://h?verify=yes", "verify_peer or verify_none"},

@@ -111,9 +111,19 @@ static double seconds_of(int who) {
 
 static double cpu_seconds(void) { return seconds_of(RUSAGE_SELF) + seconds_of(RUSAGE_CHILDREN); }
 
+/* How often it has gone to sleep of its own, and so had to be woken. */
+static long sleeps(void) {
+  struct rusage own, children;
+  getrusage(RUSAGE_SELF, &own);
+  getrusage(RUSAGE_CHILDREN, &children);
+  return own.ru_nvcsw + children.ru_nvcsw;
+}
+
 static double began, began_cpu;
+static long slept;
 
 static void begin(void) {
+  slept = sleeps();
   began = wall_seconds();
   began_cpu = cpu_seconds();
 }
@@ -122,7 +132,8 @@ static void finish(uint64_t events, const char *more) {
   double wall = wall_seconds() - began, cpu = cpu_seconds() - began_cpu;
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  printf("events=%llu seconds=%.6f cpu=%.6f rss_kb=%ld%s\n", (unsigned long long)events, wall, cpu, usage.ru_maxrss, more);
+  printf("events=%llu seconds=%.6f cpu=%.6f rss_kb=%ld wakeups=%ld%s\n", (unsigned long long)events, wall, cpu,
+         usage.ru_maxrss, sleeps() - slept, more);
 }
 
 static void open_channel(amqp_connection_state_t connection, amqp_channel_t channel) {

@@ -1,5 +1,6 @@
---- The jobs of bench/peers/README.md through the library. Two of them have another argument:
+--- The jobs of bench/peers/README.md through the library. Some of them have another argument:
 ---
+---     client.lua publish EVENTS URL QUEUE W  W come before the clock starts, else a tenth of EVENTS. consume likewise
 ---     client.lua fan EVENTS URL QUEUE N      subscribes to QUEUE.1 to QUEUE.N, prints "ready", consumes W + EVENTS
 ---     client.lua spread EVENTS URL QUEUE N   publishes W + EVENTS to these queues in turn
 
@@ -8,12 +9,13 @@ local envelope = require "eventbus.envelope"
 -- In microseconds; that of the library counts milliseconds.
 local now = require("socket").gettime
 
-local job, count, url, queue, fan = arg[1], tonumber(arg[2]), arg[3], arg[4], tonumber(arg[5])
+local job, count, url, queue, more = arg[1], tonumber(arg[2]), arg[3], arg[4], tonumber(arg[5])
 if not (job and count and url and queue) then
   io.stderr:write("usage: client.lua JOB EVENTS URL QUEUE\n")
   os.exit(2)
 end
-local warm = math.floor(count / 10)
+local takes_warm = job == "publish" or job == "consume"
+local warm, fan = takes_warm and more or math.floor(count / 10), more
 local check = eventbus.assert
 
 local function order(i, items)
@@ -36,13 +38,36 @@ local function resident_kb()
   return tonumber(kb)
 end
 
-local wall, cpu
-local function begin() wall, cpu = now(), os.clock() end
+local function stat_pid()
+  local file = assert(io.open("/proc/self/stat"))
+  local pid = file:read("*a"):match("^%d+")
+  file:close()
+  return pid
+end
 
-local function finish(more)
+-- How often a thread of this process has gone to sleep of its own, and so had to be woken.
+local function sleeps()
+  local pipe = io.popen("cat /proc/" .. stat_pid() .. "/task/*/status")
+  local sum = 0
+  for line in pipe:lines() do sum = sum + (tonumber(line:match("^voluntary_ctxt_switches:%s*(%d+)")) or 0) end
+  pipe:close()
+  return sum
+end
+
+local slept, watched
+local function watch(events) slept, watched = sleeps(), events end
+
+local wall, cpu
+local function begin()
+  if not slept then watch(count) end
+  wall, cpu = now(), os.clock()
+end
+
+local function finish(figures)
   -- clock() counts all threads.
   local spent, elapsed = os.clock() - cpu, now() - wall
-  print(("events=%d seconds=%.6f cpu=%.6f rss_kb=%d%s"):format(count, elapsed, spent, resident_kb(), more or ""))
+  print(("events=%d seconds=%.6f cpu=%.6f rss_kb=%d wakeups=%.0f%s"):format(count, elapsed, spent, resident_kb(),
+    (sleeps() - slept) / watched * count, figures or ""))
 end
 
 local bus
@@ -117,6 +142,8 @@ function jobs.latency()
     seen = seen + 1
     if seen > warm then waits[#waits + 1] = now() - sent[seen] end
   end }, { prefetch = 200 }))
+  -- Not when the clock starts: looking takes longer than an event, and the next ones would wait for it.
+  watch(warm + count)
   local began, deadline = now(), now() + (warm + count) / 500 + 30
   while seen < warm + count do
     local due = began + #sent / 500
@@ -140,13 +167,6 @@ function jobs.topology()
   begin()
   check(bus:declare { queues = queues })
   finish()
-end
-
-local function stat_pid()
-  local file = assert(io.open("/proc/self/stat"))
-  local pid = file:read("*a"):match("^%d+")
-  file:close()
-  return pid
 end
 
 function jobs.consumers()
