@@ -35,7 +35,10 @@ ARCHIVE = $(BUILD)/$(LUA_NAME)/libeventbus.a
 CTEST_DIR = $(BUILD)/spec/$(FLAVOUR)
 SIM_DIR = $(BUILD)/sim/$(FLAVOUR)
 SIMULATE = $(SIM_DIR)/simulate
-FUZZ_TARGETS = handshake session url json json_write envelope headers
+# Those in C; and those in Lua, with the core linked in.
+FUZZ_ENGINE = handshake session url json json_write time headers
+FUZZ_LUA := $(patsubst spec/fuzz/%.lua,%,$(sort $(wildcard spec/fuzz/*.lua)))
+FUZZ_TARGETS = $(FUZZ_ENGINE) $(FUZZ_LUA)
 
 ENGINE_SOURCES := $(sort $(wildcard src/eb_*.c))
 BINDING_SOURCES := $(sort $(wildcard src/lua_*.c))
@@ -174,7 +177,7 @@ test: deps
 
 ## test-lua   the specs in which it matters which Lua it is, and no C unit tests; LUA=...
 .PHONY: test-lua
-OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure fork http journal json json_cjson json_scratch \
+OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure fork fuzz http journal json json_cjson json_scratch \
 	loops mismatch options outcome pattern platform retry_policy router script settled stop timers tls topology unconfirmed units
 test-lua:
 	@$(MAKE) --no-print-directory test LUA=$(LUA) SPEC="$(OF_LUA:%=spec/%_spec.lua)"
@@ -278,7 +281,7 @@ model:
 	@$(DEPS) build model
 	@tools/env $(LUA) -- @lua tools/model $(BUILD)/model '$(CC)' '$(ONLY)'
 
-## fuzz       libFuzzer on one of spec/fuzz: TARGET=session|handshake|url|json|json_write|envelope|headers SECONDS=60
+## fuzz       libFuzzer on one of spec/fuzz: TARGET=session|url|lua_json|predicate|... SECONDS=60
 .PHONY: fuzz fuzz-all
 SECONDS = 60
 fuzz:
@@ -286,7 +289,7 @@ fuzz:
 	@$(MAKE) --no-print-directory FLAVOUR=fuzz LUA=$(LUA) $(BUILD)/fuzz/$(or $(TARGET),$(error TARGET= one of: $(FUZZ_TARGETS)))
 	@tools/fuzz $(SECONDS) $(TARGET)
 
-## fuzz-all   every target in turn, SECONDS=60 in all
+## fuzz-all   every target for SECONDS=60, as many at once as there are processors
 fuzz-all:
 	@$(DEPS) build fuzz
 	@$(MAKE) --no-print-directory FLAVOUR=fuzz LUA=$(LUA) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
@@ -308,12 +311,12 @@ soak: deps-chaos
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua spec/chaos/soak.lua '$(SEED)' '$(MINUTES)'
 
-## fuzz-lua   envelopes, values, predicates, patterns and durations through the Lua API: SECONDS=60 FIRST=1 COUNT=, LUA=
+## fuzz-lua   the targets in Lua without libFuzzer, on any Lua, drawn from seeds: SECONDS=60 FIRST=1 COUNT=, LUA=
 .PHONY: fuzz-lua
 fuzz-lua:
 	@$(DEPS) build
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
-	@tools/env $(LUA) -- @lua tools/fuzz-lua $(SECONDS) $(FIRST) $(COUNT)
+	@ulimit -v 4194304; tools/env $(LUA) -- @lua tools/fuzz-lua $(SECONDS) $(FIRST) $(COUNT)
 
 ## lint       the laws, warnings as errors, Lua syntax and luacheck, links of the docs
 .PHONY: lint
@@ -544,8 +547,13 @@ $(SIM_DIR)/%.o: spec/sim/%.c | $(BUILD)/$(LUA_NAME)/headers
 $(SIMULATE): $(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o) $(ENGINE_OBJECTS)
 	$(call say,LD)$(CC) $(FLAVOUR_FLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
 
+$(FUZZ_LUA:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: spec/fuzz/lua_entry.c spec/fuzz/fuzz.h $(ENGINE_OBJECTS) $(BINDING_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -Isrc $(LUA_CFLAGS) $(LIB_CFLAGS) $(ALL_CFLAGS) -fsanitize=fuzzer -DFUZZ_TARGET='"$*"' -o $@ $< \
+		$(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(LDFLAGS) $(LIB_LIBS) $(LUA_LIBS)
+
 # handshake and session are in one file.
-$(BUILD)/fuzz/%: spec/fuzz/entry.c $(wildcard spec/fuzz/*.c spec/fuzz/*.h) $(ENGINE_OBJECTS)
+$(FUZZ_ENGINE:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: spec/fuzz/entry.c $(wildcard spec/fuzz/*.c spec/fuzz/*.h) $(ENGINE_OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -Isrc $(LIB_CFLAGS) $(ALL_CFLAGS) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ spec/fuzz/entry.c \
 		spec/fuzz/$(if $(filter handshake,$*),session,$*).c $(ENGINE_OBJECTS) $(LDFLAGS) $(LIB_LIBS) -lm

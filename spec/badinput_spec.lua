@@ -4,7 +4,7 @@ local eventbus = require "eventbus"
 local broker = require "spec.support.broker"
 local program = require "spec.support.program"
 
-local core = eventbus.core
+local core, json = eventbus.core, eventbus.json
 
 local function quiet() end
 
@@ -140,6 +140,15 @@ describe("bus:publish", function()
     assert.is_string(refused_event("invalid", "", "input", nested).message)
   end)
 
+  it("names the place in headers that cannot be sent, in UTF-8 whatever their names are", function()
+    for _, name in ipairs { "\255\254", ("x"):rep(63) .. "é", "\0", ("é"):rep(100) } do
+      local headers = { [name] = { [name] = { [name] = { a = { print } } } } }
+      local said = refused_event("invalid", "", "input", {}, { headers = headers }).message
+      assert.is_truthy(said:find("headers.", 1, true), said)
+      assert.is_truthy(json.encode(said))
+    end
+  end)
+
   it("refuses names over 255 bytes", function()
     local long = ("x"):rep(256)
     refused_event("too_large", "", "input", {}, { routing_key = nil, id = long })
@@ -218,6 +227,7 @@ describe("a message that is no event", function()
       { (GOOD:gsub('"type":"t",', "")), "type" }, { (GOOD:gsub("2024%-01%-15T10:30:00Z", "yesterday")), "timestamp" },
       { GOOD .. "x", "" }, { "\255\254", "" }, { ("["):rep(100000), "" },
       { GOOD, "content type", { content_type = "text/plain" } },
+      { GOOD, "content type 'text/'", { content_type = "text/\255plain" } },
     }
     for i, case in ipairs(cases) do
       send(case[1], case[3])
@@ -229,6 +239,7 @@ describe("a message that is no event", function()
       assert.are.equal("malformed", message:header("x-eventbus-reason"))
       local said = message:header("x-eventbus-error")
       assert.is_truthy(said:find(case[2], 1, true), i .. ": " .. said)
+      assert.is_truthy(json.encode(said), i .. " is not UTF-8")
       assert.are.equal(case[1], message:body())
       message:ack()
     end

@@ -10,6 +10,7 @@
 #include "lua_envelope.h"
 #include "lua_error.h"
 #include "lua_table.h"
+#include "lua_value.h"
 
 /* Objects of finished deliveries, to be used again: making one, its finalizer and its
 ** end cost Lua more than all else that it does for a delivery's object. */
@@ -243,7 +244,7 @@ static int ldelivery_event (lua_State *L) {
   else if (!is_json(type))
     eb_error_set(&err, EB_ERR_MALFORMED,
                  "content type '%.*s': an event is JSON",
-                 (int)(type.n < 100 ? type.n : 100), type.p);
+                 lua_value_cut(type.p, type.n, 100), type.p);
   else if (d->body.n == 0)
     eb_error_set(&err, EB_ERR_MALFORMED, "empty body");
   else

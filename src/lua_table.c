@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lua_value.h"
+
 enum { PATH_SIZE = 200 };
 
 static const double EXACT = 9007199254740992.0;  /* 2^53 */
@@ -89,11 +91,11 @@ static bool read_value (reader *r, int index, int depth, eb_field *to) {
 
 /* Extends the path for one member; restored by writing '\0' at the end. */
 static size_t path_push (reader *r, const char *key, size_t n, long position) {
-  size_t end = strlen(r->path);
-  if (key != NULL)
-    snprintf(r->path + end, PATH_SIZE - end, ".%.*s", (int)(n < 64 ? n : 64),
-             key);
-  else
+  size_t end = strlen(r->path), room = PATH_SIZE - end - 1;
+  if (key != NULL && room > 1)
+    snprintf(r->path + end, PATH_SIZE - end, ".%.*s",
+             lua_value_cut(key, n, room - 1 < 64 ? room - 1 : 64), key);
+  else if (key == NULL)
     snprintf(r->path + end, PATH_SIZE - end, "[%ld]", position);
   return end;
 }

@@ -3,11 +3,11 @@
 
 #include "check.h"
 
-#include "../fuzz/envelope.c"
 #include "../fuzz/headers.c"
 #include "../fuzz/json.c"
 #include "../fuzz/json_write.c"
 #include "../fuzz/session.c"
+#include "../fuzz/time.c"
 #include "../fuzz/url.c"
 
 static size_t fuzz_file (const char *path, int (*target)(const uint8_t *, size_t)) {
@@ -51,7 +51,7 @@ FUZZ_TEST(session)
 FUZZ_TEST(url)
 FUZZ_TEST(json)
 FUZZ_TEST(json_write)
-FUZZ_TEST(envelope)
+FUZZ_TEST(time)
 FUZZ_TEST(headers)
 
 int main (void) {
@@ -60,7 +60,7 @@ int main (void) {
   RUN(url_of_every_kept_input_breaks_nothing);
   RUN(json_of_every_kept_input_breaks_nothing);
   RUN(json_write_of_every_kept_input_breaks_nothing);
-  RUN(envelope_of_every_kept_input_breaks_nothing);
+  RUN(time_of_every_kept_input_breaks_nothing);
   RUN(headers_of_every_kept_input_breaks_nothing);
   return check_done();
 }

@@ -16,7 +16,7 @@ int fuzz_session (const uint8_t *p, size_t n);
 int fuzz_url (const uint8_t *p, size_t n);
 int fuzz_json (const uint8_t *p, size_t n);
 int fuzz_json_write (const uint8_t *p, size_t n);
-int fuzz_envelope (const uint8_t *p, size_t n);
+int fuzz_time (const uint8_t *p, size_t n);
 int fuzz_headers (const uint8_t *p, size_t n);
 
 #define FUZZ_WANT(condition) \
