@@ -1,3 +1,4 @@
+local config = require "eventbus.config"
 local retry = require "eventbus.retry"
 
 local function policy(given, defaults) return assert(retry.policy(given, defaults)) end
@@ -50,6 +51,20 @@ describe("a retry policy", function()
     assert.are.equal(7, policy({ delay = 1 }, { count = 7, delay = 5 }).count)
     assert.are.same({ 1000 }, policy({ delay = 1 }, { delays = { 2, 3 } }):delays())
     assert.are.equal(3, policy({ delay = 1 }, false).count)
+  end)
+
+  it("has as many retries as the bus's list of delays is long, unless a count is given", function()
+    local of_bus = assert(config.resolve({ retry = { delays = { 1, 2, 3, 4, 5 } } }, function() end)).retry
+    for _, given in ipairs { {}, { jitter = 0.5 }, { delay = 9 } } do
+      assert.are.equal(5, policy(given, of_bus).count)
+    end
+    local p = policy(nil, of_bus)
+    assert.are.equal(5, p.count)
+    assert.are.equal(5000, p:delay_after(5))
+    assert.are.equal(2, policy({ delays = { 7, 8 } }, of_bus).count)
+    assert.are.equal(1, policy({ count = 1 }, of_bus).count)
+    of_bus = assert(config.resolve({ retry = { delays = { 1, 2 }, count = 4 } }, function() end)).retry
+    assert.are.equal(4, policy(nil, of_bus).count)
   end)
 
   it("refuses more delay queues than anyone can want", function()

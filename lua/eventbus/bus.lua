@@ -163,7 +163,7 @@ function Bus:stop()
   if self._hub.may_stop then self._hub:stop() end
 end
 
---- Closes the bus: subscriptions end, publishes under way are confirmed, connections close. Blocks up to `timeout` (10 s).
+--- Closes the bus: subscriptions end, publishes under way are confirmed, connections close. Blocks up to `timeout` (3 s).
 -- Idempotent. nil, err when asynchronous publishes had failed and nobody had asked.
 ---@param timeout? number|string
 ---@return true|nil, eventbus.Error|nil

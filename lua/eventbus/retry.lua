@@ -69,6 +69,12 @@ local function step_ms(self, n, step)
   return units.milliseconds(math.min(seconds * (1 + (self.options.jitter or 0) * step / JITTER_STEPS), LONGEST))
 end
 
+-- How many retries an option table asks for, if it says.
+local function count_of(given)
+  if not given then return nil end
+  return given.count or (given.delays and #given.delays)
+end
+
 --- A policy from an option table (already read by the schema) over defaults; false: no retries.
 ---@param given table|false|nil
 ---@param defaults table|false|nil
@@ -79,8 +85,7 @@ function retry.policy(given, defaults)
   if type(given) == "table" and given.delay and not given.delays then merged.delays = nil end
   for key, value in pairs(given or {}) do merged[key] = value end
   local none = given == false or (given == nil and defaults == false)
-  if type(given) == "table" and given.delays and not given.count then merged.count = #given.delays end
-  local self = setmetatable({ options = merged, count = none and 0 or merged.count or 3 }, Policy)
+  local self = setmetatable({ options = merged, count = none and 0 or count_of(given) or count_of(defaults) or 3 }, Policy)
   if #self:delays() > MOST_DELAYS then
     return nil, ("retry: %d different delays, and a queue for each; at most %d. Lower count or max_delay")
       :format(#self:delays(), MOST_DELAYS)

@@ -78,6 +78,23 @@ test("a wait inside a handler lets the others run: publish, ticket, flush, get, 
   assert(bus:queue_info(t.queue .. ".out").messages == 24)
 end)
 
+test("each of many flushes at once tells of the failure before it", function(t)
+  fill(t, 40)
+  local inside, most, missed = 0, 0, {}
+  run(t, 40, function(event)
+    inside = inside + 1
+    most = math.max(most, inside)
+    -- Nobody takes it.
+    t.eventbus.assert(t.bus:publish_async("", t.queue .. ".nobody", {}, { mandatory = true }))
+    local ok, err = t.bus:flush()
+    if ok or err.code ~= "returned" or err.failed < 1 then missed[#missed + 1] = event.data.n end
+    inside = inside - 1
+  end, { concurrency = 8, prefetch = 40 })
+  assert(most == 8, most)
+  assert(#missed == 0, "told of none in " .. table.concat(missed, " "))
+  assert(t.bus:flush())
+end)
+
 test("ordered_by keeps the order of each key, and keys run in parallel", function(t)
   fill(t, 60, function(i) return i % 4 end)
   local running, last, most, inside = {}, {}, 0, 0
@@ -292,6 +309,27 @@ test("stop and close from another coroutine end a run and every wait", function(
   assert(ran[1] == true and ran[2] == "stopped", tostring(ran[2]))
   assert(t.bus:queue_info(t.queue).messages == 0)
 end, "go")
+
+test("a connect that fails leaves nothing running", function(t)
+  local module, running = require("eventbus.loops").choose(t.host.loop), 0
+  local adapter = { new = function(bus)
+    local loop = module.new(bus)
+    local background = loop.background
+    loop.background = background and function(self, f)
+      running = running + 1
+      return background(self, function()
+        f()
+        running = running - 1
+      end)
+    end
+    return loop
+  end }
+  for _ = 1, 3 do
+    local bus, err = t.eventbus.connect { url = "amqp://127.0.0.1:1", loop = adapter, log = false }
+    assert(not bus and err.code == "connection", tostring(err))
+  end
+  t.wait_until(function() return running == 0 end, "whoever waited for it has left")
+end)
 
 test("poll begins what is there; a handler that waits goes on in later polls", function(t)
   fill(t, 6)
