@@ -220,4 +220,47 @@ describe("eventbus publish", function()
     assert.matches("publishing %[#*%.*%] +%d+ %%", text)
     assert.matches("300 published", text, 1, true)
   end)
+
+  -- A pipe with a name, which somebody writes a file to; and who does.
+  local function pipe_of(path)
+    local pipe = program.folder() .. "/pipe"
+    os.execute("mkfifo " .. pipe)
+    return pipe, program.start("writer", { "sh", "-c", 'exec cat "$1" >"$2"', "sh", path, pipe })
+  end
+
+  it("--from a pipe publishes all of it while somebody looks (it counted its lines, and nothing was left)", function()
+    local lines = {}
+    for n = 1, 300 do lines[n] = ('{"data":%d}'):format(n) end
+    local pipe, writer = pipe_of(file_of(lines))
+    finally(function() writer:stop() end)
+    local text, code = command.pty({ "publish", "orders", "order.paid", "--from", pipe, "-q" },
+      { env = { RABBITMQ_URL = url } })
+    assert.are.equal(0, code, text)
+    assert.matches("300 published", text, 1, true)
+    local got = taken()
+    assert.are.equal(300, #got)
+    for n = 1, 300 do assert.are.equal(n, got[n].event.data) end
+  end)
+
+  it("--from a pipe that ends in no event says which line, and nothing of going on in it", function()
+    local pipe, writer = pipe_of(file_of { '{"data":1}', "oops" })
+    finally(function() writer:stop() end)
+    local r = publish("orders", "order.paid", "--from", pipe, "-q")
+    assert.are.equal(1, r.code)
+    assert.matches("invalid JSON at line 2", r.err, 1, true)
+    assert.matches("1 published", r.err, 1, true)
+    assert.is_nil(r.err:find("goes on", 1, true))
+  end)
+
+  it("cannot go on in a pipe: --resume, --state and --start are for a file", function()
+    for _, words in ipairs { { "--resume" }, { "--state", program.folder() .. "/state" }, { "--start", "2" } } do
+      local pipe, writer = pipe_of(file_of { '{"data":1}', '{"data":2}' })
+      finally(function() writer:stop() end)
+      local r = publish("orders", "order.paid", "--from", pipe, (table.unpack or unpack)(words))
+      writer:stop()
+      assert.are.equal(2, r.code, r.err)
+      assert.matches("is a pipe", r.err, 1, true)
+    end
+    assert.are.equal(0, #taken())
+  end)
 end)

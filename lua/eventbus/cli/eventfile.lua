@@ -10,6 +10,7 @@ local eventfile = {}
 ---@field name string
 ---@field line integer    of what was read last
 ---@field offset integer  bytes up to its end
+---@field seekable boolean  a file; false: a pipe, whose bytes come once
 local EventFile = {}
 EventFile.__index = EventFile
 
@@ -17,7 +18,7 @@ EventFile.__index = EventFile
 ---@param path string
 ---@return eventbus.cli.EventFile
 function eventfile.open(path)
-  local self = setmetatable({ name = path == "-" and "stdin" or path, line = 0, offset = 0 }, EventFile)
+  local self = setmetatable({ name = path == "-" and "stdin" or path, line = 0, offset = 0, seekable = false }, EventFile)
   if path == "-" then
     self.file = io.stdin
     return self
@@ -27,7 +28,7 @@ function eventfile.open(path)
   -- A folder opens, and reads as nothing.
   local ok, problem = file:read(0)
   if ok == nil and problem then exit.misuse(("cannot read %s: %s"):format(path, problem)) end
-  self.file = file
+  self.file, self.seekable = file, file:seek("cur", 0) ~= nil
   return self
 end
 
@@ -43,10 +44,10 @@ function EventFile:before(offset)
   return (bytes:gsub("\n$", ""):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
---- How many lines it has; nil for stdin.
+--- How many lines it has; nil for stdin and other pipes: to count them would be to take them.
 ---@return integer|nil
 function EventFile:lines()
-  if self.file == io.stdin then return nil end
+  if not self.seekable then return nil end
   local count, last = 0, "\n"
   self.file:seek("set", 0)
   while true do

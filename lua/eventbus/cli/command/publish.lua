@@ -81,6 +81,14 @@ local function check(args)
   if args.start and (args.resume or args.state) then misuse("--start and --resume exclude each other") end
 end
 
+local function open_file(args)
+  local file = require("eventbus.cli.eventfile").open(args.from)
+  if not file.seekable and (args.resume or args.state or args.start) then
+    require("eventbus.cli.exit").misuse(("%s is a pipe: --resume, --state and --start need a file"):format(args.from))
+  end
+  return file
+end
+
 local function payload(args)
   local exit, eventfile = require "eventbus.cli.exit", require "eventbus.cli.eventfile"
   local text, name = args.data, "DATA"
@@ -211,7 +219,7 @@ local function open_state(args, cli, file)
   return state, store
 end
 
-local function conclude(args, cli, state, store, outcome)
+local function conclude(args, cli, file, state, store, outcome)
   local exit = require "eventbus.cli.exit"
   local many = args.from or (args.count or 1) > 1
   if many then
@@ -221,7 +229,7 @@ local function conclude(args, cli, state, store, outcome)
   end
   if outcome.ended and store then
     store:remove()
-  elseif not outcome.ended and args.from and args.from ~= "-" then
+  elseif not outcome.ended and file and file.seekable then
     cli.err:line(("all up to line %d %s; %s"):format(state.line, state.failed > 0 and "was dealt with" or "is published",
       store and "the same command goes on there" or ("--start %d goes on there"):format(state.line + 1)))
   end
@@ -288,7 +296,7 @@ end
 function publish.run(args, cli)
   local exit = require "eventbus.cli.exit"
   check(args)
-  local file = args.from and require("eventbus.cli.eventfile").open(args.from)
+  local file = args.from and open_file(args)
   local complete = completed(args)
   local state, store = { published = 0, failed = 0, line = 0 }, nil
   if file then state, store = open_state(args, cli, file) end
@@ -301,7 +309,7 @@ function publish.run(args, cli)
   caught:release()
   bus:close()
   if not ok then error(outcome, 0) end
-  local result = conclude(args, cli, state, store, outcome)
+  local result = conclude(args, cli, file, state, store, outcome)
   if code and not outcome.ended then
     cli.err:line("interrupted")
     return code
