@@ -180,6 +180,16 @@ on("notification.telegram", function() end)]]
     assert.is_nil(r.out:find("secret", 1, true))
   end)
 
+  it("explains a jitter that is no whole number of per cent (Lua 5.3 and later raised)", function()
+    for jitter, text in pairs { ["0.125"] = "12.5", ["0.29"] = "29", ["1"] = "100" } do
+      local path = script([[return { name = "bot", queue = "q", handlers = { ["#"] = print }, topology = {},
+        options = { retry = { delays = { "1s" }, jitter = $JITTER } } }]], { JITTER = jitter })
+      local r = command.run({ "run", path, "--dry-run" }, { env = { RABBITMQ_URL = "amqp://nowhere.example" } })
+      assert.are.equal(0, r.code, r.err)
+      assert.matches(("retries       1, after 1s, up to %s %% longer"):format(text), r.out, 1, true)
+    end
+  end)
+
   it("says what is wrong with a command line, a script, a queue or a broker", function()
     local good = script(NOTHING .. 'on("#", print)', { QUEUE = "no.such.queue" })
     for _, case in ipairs {
