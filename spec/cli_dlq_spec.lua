@@ -114,6 +114,23 @@ describe("eventbus dlq", function()
     assert.are.equal(1, dlq("show", DLQ, "evt_99").code)
   end)
 
+  it("list says that it could not look into a queue, and does not end well (it did)", function()
+    fill(bus, 1, 3)
+    local other = eventbus.assert(eventbus.connect { url = url, log = false })
+    finally(function() other:close() end)
+    eventbus.assert(other:declare { queues = { busy = {} } })
+    for _ = 1, 2 do eventbus.assert(other:publish("", "busy", {})) end
+    eventbus.assert(other:subscribe("busy", print, { exclusive = true, prefetch = 1, retry = false, dead_letter = false }))
+    local r = dlq("list", "busy", DLQ)
+    assert.are.equal(1, r.code)
+    assert.matches("cannot look into busy: [^\n]*exclusive", r.err)
+    assert.matches("deadletter%.work +3 ", r.out)
+    assert.matches("3  failed +order%.created", r.out)
+    r = dlq("list", "busy", "--json")
+    assert.are.equal(1, r.code)
+    assert.matches("exclusive", eventbus.json.decode(r.out).queues[1].error, 1, true)
+  end)
+
   it("show says so when the disk is full, and everything goes back", function()
     fill(bus, 1, 50)
     local program = require "spec.support.program"
@@ -341,5 +358,16 @@ describe("eventbus dlq replay", function()
     assert.are.equal(N, got.distinct)
     print(("\n  2,000 dead letters through a stopped broker and a killed one: 0 lost, %d twice with the same id")
       :format(got.total - N))
+  end)
+end)
+
+describe("a letter as JSON", function()
+  local json = require("eventbus.cli.letters").json
+
+  it("is JSON whatever is in it: numbers that JSON has no words for, bytes that are no text", function()
+    local value = { huge = math.huge, least = -math.huge, none = 0 / 0, list = { 0 / 0, 1 }, empty = eventbus.json.array {},
+      bytes = "a\255b", null = eventbus.json.null, n = 1.5 }
+    assert.are.equal('{"bytes":"a\239\191\189b","empty":[],"huge":"inf","least":"-inf","list":["nan",1],"n":1.5,'
+      .. '"none":"nan","null":null}', json(value))
   end)
 end)

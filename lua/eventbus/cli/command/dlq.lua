@@ -107,14 +107,29 @@ end
 local function look_into(bus, name, limit, caught)
   local info, err = bus:queue_info(name)
   if not info then return nil, err end
-  local groups = require("eventbus.cli.letters").groups()
+  local found = { queue = name, messages = info.messages, consumers = info.consumers,
+    groups = require("eventbus.cli.letters").groups() }
   if limit > 0 and info.messages > 0 then
     local result
-    result, err = require("eventbus.deadletters").browse(bus, name, function(l) groups:add(l) end,
+    result, err = require("eventbus.deadletters").browse(bus, name, function(l) found.groups:add(l) end,
       { limit = limit, stop = function() return caught:came() end })
     if not result then return nil, err end
+    found.err = result.err
   end
-  return { queue = name, messages = info.messages, consumers = info.consumers, groups = groups }
+  return found
+end
+
+-- Names what could not be looked into to its end; the exit code.
+local function say_unseen(err, found)
+  local exit = require "eventbus.cli.exit"
+  local code = exit.OK
+  for _, q in ipairs(found) do
+    if q.err then
+      err:line("eventbus: cannot look into ", q.queue, ": ", q.err.message)
+      code = exit.FAILED
+    end
+  end
+  return code
 end
 
 local function write_list(out, found)
@@ -151,15 +166,17 @@ local function list_queues(args, cli, bus, caught)
     local value = json.array {}
     for i, q in ipairs(found) do
       value[i] = { queue = q.queue, messages = q.messages, consumers = q.consumers, looked_at = q.groups.count,
-        oldest = q.groups.oldest, groups = q.groups:values() }
+        oldest = q.groups.oldest, groups = q.groups:values(), error = q.err and tostring(q.err) }
     end
-    return cli.out:line((assert(json.encode({ queues = value }, { sort_keys = true }))))
+    cli.out:line((assert(json.encode({ queues = value }, { sort_keys = true }))))
+    return say_unseen(cli.err, found)
   end
   if #found == 0 then
     cli.err:line("no dead-letter queue of the topology exists; name one, or give --topology or --management")
     return
   end
   write_list(cli.out, found)
+  return say_unseen(cli.err, found)
 end
 
 -- show
