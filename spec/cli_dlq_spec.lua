@@ -3,6 +3,7 @@
 local broker = require "spec.support.broker"
 local command = require "spec.support.command"
 local eventbus = require "eventbus"
+local terminal = require "eventbus.cli.terminal"
 local wait_until = require("spec.support.wait").wait_until
 
 -- The largest that this Lua counts to, and a float does not on one with integers.
@@ -264,6 +265,50 @@ describe("eventbus dlq", function()
     assert.matches("Remove 3 of 3 messages", text, 1, true)
     assert.are.equal(1, code)
     wait_until(function() return count(bus, DLQ) == 3 end, 10, "all are back")
+  end)
+
+  describe("purge, while letters come in,", function()
+    local deadletters = require "eventbus.deadletters"
+    local question = require "eventbus.cli.question"
+    local browse, possible, ask = deadletters.browse, question.possible, question.ask
+
+    -- Between its look and the removal `n` come in; to what it asks the answer is yes. All it said.
+    local function purge(n, ...)
+      local said = {}
+      finally(function() deadletters.browse, question.possible, question.ask = browse, possible, ask end)
+      question.possible = function() return true end
+      question.ask = function(_, text)
+        said[#said + 1] = text .. "\n"
+        return true
+      end
+      deadletters.browse = function(...)
+        local result, err = browse(...)
+        fill(bus, 100, 99 + n)
+        return result, err
+      end
+      local out = terminal.new({ flush = function() return true end,
+        write = function(_, ...)
+          said[#said + 1] = table.concat { ... }
+          return true
+        end }, 1)
+      local args = require("eventbus.cli").parser():parse { "dlq", "purge", DLQ, "--url", url, ... }
+      assert.are.equal(0, require("eventbus.cli.command.dlq").run(args, { out = out, err = terminal.new(io.tmpfile(), 2) }))
+      return table.concat(said)
+    end
+
+    it("removes none when there was none to ask about (it removed those)", function()
+      assert.are.equal("0 of 0 removed, 0 stay in deadletter.work\n", purge(3))
+      assert.are.equal("0 of 3 removed, 3 stay in deadletter.work\n", purge(3, "--where", "data.n > 200"))
+      assert.are.equal(6, count(bus, DLQ))
+    end)
+
+    it("removes as many as it asked about, whatever --limit allows", function()
+      fill(bus, 1, 2)
+      local text = purge(3, "--limit", "10")
+      assert.matches("Remove 2 of 2 messages of deadletter.work for good?", text, 1, true)
+      assert.matches("2 of 5 removed, 3 stay", text, 1, true)
+      assert.are.equal(3, count(bus, DLQ))
+    end)
   end)
 
   it("a predicate that fails on the third stops cleanly and loses nothing", function()

@@ -265,7 +265,7 @@ local function preview(args, cli, bus, select, caught)
   return meant, result
 end
 
--- False: the answer was no.
+-- False: the answer was no. With it how many are meant, and the look at them, when there was one.
 local function may_begin(args, cli, bus, select, caught, there)
   local exit, question = require "eventbus.cli.exit", require "eventbus.cli.question"
   if args.dry_run or args.yes then return true end
@@ -273,9 +273,9 @@ local function may_begin(args, cli, bus, select, caught, there)
     if not question.possible(cli) then
       exit.fail("nothing was removed: nobody is there to ask", "look at them with --dry-run or dlq show; --yes removes them")
     end
-    local meant = preview(args, cli, bus, select, caught)
-    if caught:came() or meant == 0 then return true, meant end
-    return question.ask(cli, ("Remove %d of %d messages of %s for good?"):format(meant, there, args.queue)), meant
+    local meant, look = preview(args, cli, bus, select, caught)
+    if caught:came() or meant == 0 then return true, meant, look end
+    return question.ask(cli, ("Remove %d of %d messages of %s for good?"):format(meant, there, args.queue)), meant, look
   end
   local most = math.min(args.limit or there, there)
   if most <= MANY or not question.possible(cli) then return true end
@@ -289,15 +289,17 @@ local function work(args, cli, bus, caught)
   if args.destination == args.queue then exit.misuse("the destination is the queue itself") end
   local there = queue_of(bus, args.queue).messages
   if args.destination then queue_of(bus, args.destination) end
-  local may, meant = may_begin(args, cli, bus, select, caught, there)
+  local may, meant, look = may_begin(args, cli, bus, select, caught, there)
   if not may then
     cli.err:line("nothing was done")
     return exit.FAILED
   end
+  -- Nobody was asked about what has come since.
+  if meant == 0 then return summary(args, cli, look, caught) end
   local total = select and there or math.min(args.limit or there, there)
   local bar = cli.err:bar(args.action, total)
   local options = {
-    select = select, limit = args.limit or (meant and meant > 0 and meant) or nil, rate = args.rate,
+    select = select, limit = meant or args.limit, rate = args.rate,
     dry_run = args.dry_run, stop = function() return caught:came() end,
     progress = function(result) bar:update(select and result.looked or result.done + result.kept) end,
   }
