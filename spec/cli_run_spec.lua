@@ -373,6 +373,24 @@ on("#", function(event) print(words, "version $VERSION") end)]]
     assert.are.equal(0, p:stop())
   end)
 
+  it("comes when the module is mended for which a script was refused", function()
+    local q = queue()
+    local path = script(NOTHING .. 'on("#", function() print "version 1" end)', { QUEUE = q })
+    local p = start { path, "--reload" }
+    says(p, "bot is ready")
+    local module = write(path:gsub("bot.lua$", "bot_words.lua"), 'error "not yet"')
+    write(path, versioned(q, "2"))
+    says(p, "not reloaded, the old script goes on: ")
+    says(p, "not yet")
+    publish(q, {})
+    says(p, "version 1")
+    write(module, 'return "hello"')
+    says(p, "bot has been reloaded")
+    publish(q, {})
+    says(p, "hello\tversion 2")
+    assert.are.equal(0, p:stop())
+  end)
+
   -- Every id is written down by the handler when it is done: which must be once.
   local COUNTING = NOTHING .. [[
 local file = assert(io.open("$FILE", "a"))

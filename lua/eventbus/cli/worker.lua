@@ -24,8 +24,8 @@ local Worker = {}
 Worker.__index = Worker
 
 --- A worker for a script. Options: log, connect (options of eventbus.connect that beat the script's), topology (beats the
--- script's), adjust (function from a script's subscriptions to those to make), watch (a function that says whether files
--- of a script have changed), supervised (a descriptor of a pipe whose end is the supervisor's).
+-- script's), adjust (function from a script's subscriptions to those to make), watch (an
+-- eventbus.cli.Watch), supervised (a descriptor of a pipe whose end is the supervisor's).
 ---@param script table  { definition =, subscriptions = }; one that can be reloaded is an eventbus.Script
 ---@param options table
 ---@return eventbus.cli.Worker
@@ -160,7 +160,7 @@ local function look(self)
   self.awake:start(0, 0, function() end)
   uv.run("nowait")
   self.awake:unref()
-  if self.watch and self.watch(self.script) then self.reload_wanted = true end
+  if self.watch and self.watch:changed(self.script) then self.reload_wanted = true end
   if self.stopping then return end
   if self.draining then
     if not drained(self) then return end
@@ -181,6 +181,7 @@ end
 local function swap(self)
   local old = self.script
   local new, mistake = old:reload()
+  if self.watch then self.watch:note(new or old) end
   if new then
     local ok, raised = pcall(finish, self, old)
     if not ok then self.log:say_lines("error", failure.text(raised)) end
