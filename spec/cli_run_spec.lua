@@ -238,6 +238,18 @@ end)]]
     wait_until(function() return node:queue(vhost, q).messages_ready == 1 end, 10, "the second is back")
   end)
 
+  it("ends in order although the script's own stop raises, and says so", function()
+    local q = queue()
+    local p = start { script(NOTHING .. 'on("#", print) stop(function() error("no stop", 0) end)', { QUEUE = q }) }
+    says(p, "is ready")
+    publish(q, {})
+    says(p, "done")
+    p:signal "TERM"
+    assert.are.equal(1, p:wait(20))
+    assert.matches("bot has stopped: 1 handled", p:output(), 1, true)
+    assert.matches("bot: its function stop failed: no stop", p:output(), 1, true)
+  end)
+
   it("is at once on a second SIGTERM, whatever the handler does; its event is delivered again", function()
     for _, words in ipairs { {}, { "--workers", "2" } } do
       local q = queue()

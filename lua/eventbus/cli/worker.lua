@@ -264,11 +264,12 @@ function Worker:run()
     end
     if ok and self.swapping and not self.stopping then swap(self) end
   until not ok or not self.swapping or self.stopping
-  finish(self, self.script)
+  local finished, raised = pcall(finish, self, self.script)
   self.bus:close()
   close_handles(self)
   self.log:say("info", ("%s has stopped: %s"):format(self.script.definition.name, summary(self)))
   if not ok then error(why, 0) end
+  if not finished then error(raised, 0) end
   if self.log.broken then return exit.PIPE end
   return self.signal == "sigint" and exit.INTERRUPTED or exit.OK
 end
