@@ -152,6 +152,38 @@ describe("eventbus publish", function()
     assert.is_nil(io.open(path .. ".progress"))
   end)
 
+  it("says that it cannot read its stdin", function()
+    for _, words in ipairs { { "-" }, { "--from", "-" } } do
+      local r = command.run({ "publish", "orders", "order.paid", (table.unpack or unpack)(words) },
+        { env = { RABBITMQ_URL = url }, stdin = "/" })
+      assert.are.equal(words[2] and 1 or 2, r.code, r.err)
+      assert.matches("cannot read [^\n]*: Is a directory", r.err)
+    end
+  end)
+
+  it("does not take a state that it cannot read for none (it published all again)", function()
+    local path = file_of { '{"data":1}' }
+    -- Root may read everything, but not what is nowhere.
+    os.execute(("ln -s loop %s.progress && ln -s loop %s"):format(path, path:gsub("[^/]*$", "loop")))
+    local r = publish("orders", "order.paid", "--from", path, "--resume", "-q")
+    assert.are.equal(1, r.code)
+    assert.matches("cannot read the state: [^\n]*symbolic links", r.err)
+    assert.are.equal(0, #taken())
+  end)
+
+  it("does not take a state with something else in it", function()
+    local path = file_of { '{"data":1}' }
+    for _, change in ipairs { { "line", "1.5" }, { "offset", "-1" }, { "published", "null" }, { "failed", '"no"' } } do
+      local state = '{"before":"","failed":0,"line":0,"offset":0,"published":0,"run":"evt_1"}'
+      local file = assert(io.open(path .. ".progress", "w"))
+      file:write((state:gsub('("' .. change[1] .. '":)0', "%1" .. change[2])))
+      file:close()
+      local r = publish("orders", "order.paid", "--from", path, "--resume", "-q")
+      assert.are.equal(2, r.code, r.err)
+      assert.matches("is not a state of eventbus publish", r.err, 1, true)
+    end
+  end)
+
   it("does not go on in a file that is another one", function()
     local path = file_of { '{"data":1}', "oops" }
     assert.are.equal(1, publish("orders", "order.paid", "--from", path, "--resume", "-q").code)

@@ -94,7 +94,9 @@ local function payload(args)
   local text, name = args.data, "DATA"
   if text == nil then return require("eventbus.json").null end
   if text == "-" then
-    text, name = io.read("*a"), "stdin"
+    local err
+    name, text, err = "stdin", io.read("*a")
+    if not text then exit.misuse("cannot read stdin: " .. tostring(err)) end
   elseif text:sub(1, 1) == "@" then
     name = text:sub(2)
     local file, err = io.open(name, "rb")
