@@ -88,11 +88,10 @@ local function show(args, cli)
 end
 
 local function read_all(path)
-  local name, file, err = path, nil, nil
-  if path == "-" then
-    name, file = "standard input", io.stdin
-  else
-    file, err = io.open(path, "rb")
+  local name, file = "standard input", io.stdin
+  if path ~= "-" then
+    local err
+    name, file, err = path, io.open(path, "rb")
     if not file then exit.fail(tostring(err)) end
   end
   local text, why = file:read("*a")
