@@ -161,6 +161,25 @@ describe("eventbus publish", function()
     end
   end)
 
+  it("--dry-run ends where it cannot read on (it went on for ever)", function()
+    local r = command.run({ "publish", "orders", "order.paid", "--from", "-", "--dry-run" }, { stdin = "/", seconds = 10 })
+    assert.are.equal(1, r.code)
+    assert.matches("^eventbus: %-: [^\n]*cannot read on after line 0: Is a directory\n$", r.err)
+  end)
+
+  it("--start passes by what is no event before that line", function()
+    local r = publish("orders", "order.paid", "--from", file_of { "oops", "", '{"data":3}', '{"data":4}' }, "--start", "3")
+    assert.are.equal(0, r.code, r.err)
+    local got = taken()
+    assert.are.same({ 3, 4 }, { got[1].event.data, got[2].event.data })
+    r = publish("orders", "order.paid", "--from", file_of { '{"data":1}' }, "--start", "3")
+    assert.are.equal(0, r.code, r.err)
+    assert.are.equal(0, #taken())
+    r = publish("orders", "order.paid", "--from", file_of { '{"data":1}', "", "oops" }, "--start", "3")
+    assert.are.equal(1, r.code)
+    assert.matches("0 published\n[^\n]*%-%-start 3 goes on there", r.err)
+  end)
+
   it("does not take a state that it cannot read for none (it published all again)", function()
     local path = file_of { '{"data":1}' }
     -- Root may read everything, but not what is nowhere.

@@ -11,6 +11,7 @@ local eventfile = {}
 ---@field line integer    of what was read last
 ---@field offset integer  bytes up to its end
 ---@field seekable boolean  a file; false: a pipe, whose bytes come once
+---@field broken boolean  it cannot be read on
 local EventFile = {}
 EventFile.__index = EventFile
 
@@ -18,7 +19,8 @@ EventFile.__index = EventFile
 ---@param path string
 ---@return eventbus.cli.EventFile
 function eventfile.open(path)
-  local self = setmetatable({ name = path == "-" and "stdin" or path, line = 0, offset = 0, seekable = false }, EventFile)
+  local self = setmetatable({ name = path == "-" and "stdin" or path, line = 0, offset = 0, seekable = false,
+    broken = false }, EventFile)
   if path == "-" then
     self.file = io.stdin
     return self
@@ -89,16 +91,29 @@ function eventfile.parse(text, first_line)
   end, 1))
 end
 
+-- The next line; nil at the end; nil and a message when it cannot be read.
+local function next_line(self)
+  local text, problem = self.file:read("*l")
+  if text then
+    self.line, self.offset = self.line + 1, self.offset + #text + 1
+    return text
+  end
+  self.broken = problem ~= nil
+  return nil, problem and ("cannot read on after line %d: %s"):format(self.line, problem)
+end
+
+--- Passes by the lines before one, whatever is in them.
+---@param line integer
+function EventFile:begin_at(line)
+  while self.line < line - 1 and next_line(self) do end
+end
+
 --- The next event: a table of envelope fields; nil at the end; nil and a message when the line is none.
 ---@return table|nil, string|nil
 function EventFile:next()
   while true do
-    local text, problem = self.file:read("*l")
-    if not text then
-      if problem then return nil, ("cannot read on after line %d: %s"):format(self.line, problem) end
-      return nil
-    end
-    self.line, self.offset = self.line + 1, self.offset + #text + 1
+    local text, problem = next_line(self)
+    if not text then return nil, problem end
     if text:find("%S") then
       local value, message = eventfile.parse(text, self.line)
       if message then return nil, message end

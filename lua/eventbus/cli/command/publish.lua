@@ -124,11 +124,9 @@ local function from_arguments(args)
 end
 
 local function from_file(args, file, run)
+  if args.start then file:begin_at(args.start) end
   return function()
-    local event, message
-    repeat
-      event, message = file:next()
-    until not event or not args.start or file.line >= args.start
+    local event, message = file:next()
     if not event then return nil, message end
     -- With the line in it, an event has the same id when it is published again.
     if event.id == nil then event.id = ("%s-%d"):format(run, file.line) end
@@ -193,6 +191,7 @@ local function dry_run(args, cli, source, complete, file)
     if problem then
       bad = bad + 1
       cli.err:line("eventbus: ", (args.from and args.from .. ": " or ""), named(args, number, problem))
+      if file and file.broken then break end
     elseif not args.quiet then
       cli.out:line(text)
     end
@@ -205,7 +204,7 @@ end
 local function open_state(args, cli, file)
   local exit, progressfile = require "eventbus.cli.exit", require "eventbus.cli.progressfile"
   local run = require("eventbus.envelope").new({ type = "run" }).id
-  local state = { file = args.from, run = run, line = 0, offset = 0, before = "", published = 0, failed = 0 }
+  local state = { file = args.from, run = run, line = (args.start or 1) - 1, offset = 0, before = "", published = 0, failed = 0 }
   if not args.resume and not args.state then return state, nil end
   local store, before = progressfile.open(args.state or args.from .. ".progress")
   if before then
