@@ -19,6 +19,7 @@ local SIGINT = 2
 
 -- What may be over in a while, and seconds between two looks whether it is.
 local PASSING, PAUSE = { timeout = true, connection = true }, 0.5
+local WITHDRAWAL = 2
 
 ---@class eventbus.cli.Worker
 ---@field log eventbus.cli.EventLog
@@ -189,9 +190,9 @@ local function look(self)
   self.draining = true
 end
 
--- Takes back what `begin` did before it failed.
+-- Takes back what `begin` did before it failed. Without a broker nobody answers a cancel: it is asked for again.
 local function withdraw(self, script)
-  for _, subscription in ipairs(self.subscriptions) do subscription:cancel() end
+  for _, subscription in ipairs(self.subscriptions) do subscription:cancel(WITHDRAWAL) end
   local ok, raised = pcall(finish, self, script)
   if not ok then self.log:say_lines("error", failure.text(raised)) end
 end
