@@ -38,7 +38,10 @@ describe("eventbus", function()
   it("names the option whose value cannot be meant", function()
     for _, case in ipairs { { { "run", "x.lua", "--prefetch", "0" }, "%-%-prefetch: expected a whole number" },
       { { "broker", "start", "--port", "many" }, '%-%-port: it cannot be "many"' },
-      { { "topology", "plan", "--timeout", "soon" }, "%-%-timeout: expected a duration" } } do
+      { { "topology", "plan", "--timeout", "soon" }, "%-%-timeout: expected a duration" },
+      -- A timer of luv's raised at it, once an event was there.
+      { { "exec", "q", "--timeout", "99999999999999999999s", "--dry-run", "--", "true" }, "%-%-timeout: expected at most" },
+    } do
       local r = command.run(case[1])
       assert.are.equal(2, r.code)
       assert.matches(case[2], r.err)
