@@ -3,6 +3,7 @@
 local broker = require "spec.support.broker"
 local command = require "spec.support.command"
 local eventbus = require "eventbus"
+local terminal = require "eventbus.cli.terminal"
 local wait_until = require("spec.support.wait").wait_until
 
 -- The largest that this Lua counts to, and a float does not on one with integers.
@@ -112,6 +113,23 @@ describe("eventbus dlq", function()
     assert.matches("evt_7  order.created  failed after 4 attempts", pretty.out, 1, true)
     assert.matches("no answer from 10.0.0.0", pretty.out, 1, true)
     assert.are.equal(1, dlq("show", DLQ, "evt_99").code)
+  end)
+
+  it("list says that it could not look into a queue, and does not end well (it did)", function()
+    fill(bus, 1, 3)
+    local other = eventbus.assert(eventbus.connect { url = url, log = false })
+    finally(function() other:close() end)
+    eventbus.assert(other:declare { queues = { busy = {} } })
+    for _ = 1, 2 do eventbus.assert(other:publish("", "busy", {})) end
+    eventbus.assert(other:subscribe("busy", print, { exclusive = true, prefetch = 1, retry = false, dead_letter = false }))
+    local r = dlq("list", "busy", DLQ)
+    assert.are.equal(1, r.code)
+    assert.matches("cannot look into busy: [^\n]*exclusive", r.err)
+    assert.matches("deadletter%.work +3 ", r.out)
+    assert.matches("3  failed +order%.created", r.out)
+    r = dlq("list", "busy", "--json")
+    assert.are.equal(1, r.code)
+    assert.matches("exclusive", eventbus.json.decode(r.out).queues[1].error, 1, true)
   end)
 
   it("show says so when the disk is full, and everything goes back", function()
@@ -249,6 +267,50 @@ describe("eventbus dlq", function()
     wait_until(function() return count(bus, DLQ) == 3 end, 10, "all are back")
   end)
 
+  describe("purge, while letters come in,", function()
+    local deadletters = require "eventbus.deadletters"
+    local question = require "eventbus.cli.question"
+    local browse, possible, ask = deadletters.browse, question.possible, question.ask
+
+    -- Between its look and the removal `n` come in; to what it asks the answer is yes. All it said.
+    local function purge(n, ...)
+      local said = {}
+      finally(function() deadletters.browse, question.possible, question.ask = browse, possible, ask end)
+      question.possible = function() return true end
+      question.ask = function(_, text)
+        said[#said + 1] = text .. "\n"
+        return true
+      end
+      deadletters.browse = function(...)
+        local result, err = browse(...)
+        fill(bus, 100, 99 + n)
+        return result, err
+      end
+      local out = terminal.new({ flush = function() return true end,
+        write = function(_, ...)
+          said[#said + 1] = table.concat { ... }
+          return true
+        end }, 1)
+      local args = require("eventbus.cli").parser():parse { "dlq", "purge", DLQ, "--url", url, ... }
+      assert.are.equal(0, require("eventbus.cli.command.dlq").run(args, { out = out, err = terminal.new(io.tmpfile(), 2) }))
+      return table.concat(said)
+    end
+
+    it("removes none when there was none to ask about (it removed those)", function()
+      assert.are.equal("0 of 0 removed, 0 stay in deadletter.work\n", purge(3))
+      assert.are.equal("0 of 3 removed, 3 stay in deadletter.work\n", purge(3, "--where", "data.n > 200"))
+      assert.are.equal(6, count(bus, DLQ))
+    end)
+
+    it("removes as many as it asked about, whatever --limit allows", function()
+      fill(bus, 1, 2)
+      local text = purge(3, "--limit", "10")
+      assert.matches("Remove 2 of 2 messages of deadletter.work for good?", text, 1, true)
+      assert.matches("2 of 5 removed, 3 stay", text, 1, true)
+      assert.are.equal(3, count(bus, DLQ))
+    end)
+  end)
+
   it("a predicate that fails on the third stops cleanly and loses nothing", function()
     fill(bus, 1, 2)
     eventbus.assert(bus:publish("", "bare", eventbus.json.null, { routing_key = DLQ, id = "evt_3" }))
@@ -341,5 +403,16 @@ describe("eventbus dlq replay", function()
     assert.are.equal(N, got.distinct)
     print(("\n  2,000 dead letters through a stopped broker and a killed one: 0 lost, %d twice with the same id")
       :format(got.total - N))
+  end)
+end)
+
+describe("a letter as JSON", function()
+  local json = require("eventbus.cli.letters").json
+
+  it("is JSON whatever is in it: numbers that JSON has no words for, bytes that are no text", function()
+    local value = { huge = math.huge, least = -math.huge, none = 0 / 0, list = { 0 / 0, 1 }, empty = eventbus.json.array {},
+      bytes = "a\255b", null = eventbus.json.null, n = 1.5 }
+    assert.are.equal('{"bytes":"a\239\191\189b","empty":[],"huge":"inf","least":"-inf","list":["nan",1],"n":1.5,'
+      .. '"none":"nan","null":null}', json(value))
   end)
 end)

@@ -1,5 +1,6 @@
 -- eventbus doctor: what is wrong with a broker, seen from a client.
 
+local entities = require "eventbus.cli.doctor.entities"
 local eventbus = require "eventbus"
 local json = require "eventbus.json"
 local management = require "eventbus.management"
@@ -225,6 +226,20 @@ describe("eventbus doctor", function()
     contains(finding(said, "topology", "ok").message, "all its exchanges and queues are there")
     contains(finding(said, "consumers", "warn").message, "nobody reads")
     contains(finding(said, "permissions", "ok").message, "may bind every queue")
+  end)
+end)
+
+describe("a doctor whose connection is lost on the way", function()
+  it("finds nothing in order that it could not ask for (it did)", function()
+    local lost = eventbus.assert(eventbus.connect { url = (b:new_vhost()), log = false })
+    lost:close()
+    local topology = require("eventbus.topology").normalise(platform.topology)
+    local r = report.new()
+    entities.by_amqp(r, topology, lost)
+    permissions.look(r, lost, nil, "guest", topology)
+    assert.are.same({ 0, 2 }, { r.counts.ok, r.counts.error })
+    contains(finding(r, "topology", "error").message, "cannot look at the queues and exchanges: ")
+    contains(finding(r, "permissions", "error").message, "cannot ask what guest may bind: ")
   end)
 end)
 

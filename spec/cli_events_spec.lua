@@ -52,6 +52,9 @@ describe("eventbus events", function()
   end)
 
   it("says so when there is no such file", function()
+    local folder = command.run({ "events", "validate" }, { stdin = "/" })
+    assert.are.equal(1, folder.code)
+    assert.matches("cannot read standard input: Is a directory", folder.err, 1, true)
     local r = command.run { "events", "validate", "/nonexistent/file" }
     assert.are.equal(1, r.code)
     assert.matches("/nonexistent/file: No such file", r.err, 1, true)

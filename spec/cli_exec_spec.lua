@@ -147,6 +147,21 @@ while :; do sleep 1; done]]):format(folder)) })
     assert.are.equal(0, p:stop())
   end)
 
+  it("ends after a while what its program has started and SIGTERM does not end (it went on)", function()
+    local q, folder = queue(), program.folder()
+    local p = start(q, { "--timeout", "3s", "--retry-count", "0", "--", shell(([[
+sh -c 'trap "" TERM; echo $$ >%s/child; exec sleep 600' >/dev/null 2>&1 &
+wait]]):format(folder)) })
+    publish(q, {})
+    assert.are.equal("it took longer than 3 s", (dead_letter(q)))
+    local child = io.open(folder .. "/child"):read("*l")
+    wait_until(function()
+      local result = os.execute("kill -0 " .. child .. " 2>/dev/null")
+      return not (result == true or result == 0)
+    end, 10, "the child has ended")
+    assert.are.equal(0, p:stop())
+  end)
+
   it("lets the program end on SIGTERM, and ends it on a second one: its event goes back", function()
     local q, folder = queue(), program.folder()
     local text = ("echo begun; while [ ! -e %s/go ]; do sleep 0.1; done; echo finished"):format(folder)

@@ -152,6 +152,57 @@ describe("eventbus publish", function()
     assert.is_nil(io.open(path .. ".progress"))
   end)
 
+  it("says that it cannot read its stdin", function()
+    for _, words in ipairs { { "-" }, { "--from", "-" } } do
+      local r = command.run({ "publish", "orders", "order.paid", (table.unpack or unpack)(words) },
+        { env = { RABBITMQ_URL = url }, stdin = "/" })
+      assert.are.equal(words[2] and 1 or 2, r.code, r.err)
+      assert.matches("cannot read [^\n]*: Is a directory", r.err)
+    end
+  end)
+
+  it("--dry-run ends where it cannot read on (it went on for ever)", function()
+    local r = command.run({ "publish", "orders", "order.paid", "--from", "-", "--dry-run" }, { stdin = "/", seconds = 10 })
+    assert.are.equal(1, r.code)
+    assert.matches("^eventbus: %-: [^\n]*cannot read on after line 0: Is a directory\n$", r.err)
+  end)
+
+  it("--start passes by what is no event before that line", function()
+    local r = publish("orders", "order.paid", "--from", file_of { "oops", "", '{"data":3}', '{"data":4}' }, "--start", "3")
+    assert.are.equal(0, r.code, r.err)
+    local got = taken()
+    assert.are.same({ 3, 4 }, { got[1].event.data, got[2].event.data })
+    r = publish("orders", "order.paid", "--from", file_of { '{"data":1}' }, "--start", "3")
+    assert.are.equal(0, r.code, r.err)
+    assert.are.equal(0, #taken())
+    r = publish("orders", "order.paid", "--from", file_of { '{"data":1}', "", "oops" }, "--start", "3")
+    assert.are.equal(1, r.code)
+    assert.matches("0 published\n[^\n]*%-%-start 3 goes on there", r.err)
+  end)
+
+  it("does not take a state that it cannot read for none (it published all again)", function()
+    local path = file_of { '{"data":1}' }
+    -- Root may read everything, but not what is nowhere.
+    os.execute(("ln -s loop %s.progress && ln -s loop %s"):format(path, path:gsub("[^/]*$", "loop")))
+    local r = publish("orders", "order.paid", "--from", path, "--resume", "-q")
+    assert.are.equal(1, r.code)
+    assert.matches("cannot read the state: [^\n]*symbolic links", r.err)
+    assert.are.equal(0, #taken())
+  end)
+
+  it("does not take a state with something else in it", function()
+    local path = file_of { '{"data":1}' }
+    for _, change in ipairs { { "line", "1.5" }, { "offset", "-1" }, { "published", "null" }, { "failed", '"no"' } } do
+      local state = '{"before":"","failed":0,"line":0,"offset":0,"published":0,"run":"evt_1"}'
+      local file = assert(io.open(path .. ".progress", "w"))
+      file:write((state:gsub('("' .. change[1] .. '":)0', "%1" .. change[2])))
+      file:close()
+      local r = publish("orders", "order.paid", "--from", path, "--resume", "-q")
+      assert.are.equal(2, r.code, r.err)
+      assert.matches("is not a state of eventbus publish", r.err, 1, true)
+    end
+  end)
+
   it("does not go on in a file that is another one", function()
     local path = file_of { '{"data":1}', "oops" }
     assert.are.equal(1, publish("orders", "order.paid", "--from", path, "--resume", "-q").code)
@@ -219,5 +270,48 @@ describe("eventbus publish", function()
     assert.are.equal(0, code, text)
     assert.matches("publishing %[#*%.*%] +%d+ %%", text)
     assert.matches("300 published", text, 1, true)
+  end)
+
+  -- A pipe with a name, which somebody writes a file to; and who does.
+  local function pipe_of(path)
+    local pipe = program.folder() .. "/pipe"
+    os.execute("mkfifo " .. pipe)
+    return pipe, program.start("writer", { "sh", "-c", 'exec cat "$1" >"$2"', "sh", path, pipe })
+  end
+
+  it("--from a pipe publishes all of it while somebody looks (it counted its lines, and nothing was left)", function()
+    local lines = {}
+    for n = 1, 300 do lines[n] = ('{"data":%d}'):format(n) end
+    local pipe, writer = pipe_of(file_of(lines))
+    finally(function() writer:stop() end)
+    local text, code = command.pty({ "publish", "orders", "order.paid", "--from", pipe, "-q" },
+      { env = { RABBITMQ_URL = url } })
+    assert.are.equal(0, code, text)
+    assert.matches("300 published", text, 1, true)
+    local got = taken()
+    assert.are.equal(300, #got)
+    for n = 1, 300 do assert.are.equal(n, got[n].event.data) end
+  end)
+
+  it("--from a pipe that ends in no event says which line, and nothing of going on in it", function()
+    local pipe, writer = pipe_of(file_of { '{"data":1}', "oops" })
+    finally(function() writer:stop() end)
+    local r = publish("orders", "order.paid", "--from", pipe, "-q")
+    assert.are.equal(1, r.code)
+    assert.matches("invalid JSON at line 2", r.err, 1, true)
+    assert.matches("1 published", r.err, 1, true)
+    assert.is_nil(r.err:find("goes on", 1, true))
+  end)
+
+  it("cannot go on in a pipe: --resume, --state and --start are for a file", function()
+    for _, words in ipairs { { "--resume" }, { "--state", program.folder() .. "/state" }, { "--start", "2" } } do
+      local pipe, writer = pipe_of(file_of { '{"data":1}', '{"data":2}' })
+      finally(function() writer:stop() end)
+      local r = publish("orders", "order.paid", "--from", pipe, (table.unpack or unpack)(words))
+      writer:stop()
+      assert.are.equal(2, r.code, r.err)
+      assert.matches("is a pipe", r.err, 1, true)
+    end
+    assert.are.equal(0, #taken())
   end)
 end)

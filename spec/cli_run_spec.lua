@@ -180,6 +180,16 @@ on("notification.telegram", function() end)]]
     assert.is_nil(r.out:find("secret", 1, true))
   end)
 
+  it("explains a jitter that is no whole number of per cent (Lua 5.3 and later raised)", function()
+    for jitter, text in pairs { ["0.125"] = "12.5", ["0.29"] = "29", ["1"] = "100" } do
+      local path = script([[return { name = "bot", queue = "q", handlers = { ["#"] = print }, topology = {},
+        options = { retry = { delays = { "1s" }, jitter = $JITTER } } }]], { JITTER = jitter })
+      local r = command.run({ "run", path, "--dry-run" }, { env = { RABBITMQ_URL = "amqp://nowhere.example" } })
+      assert.are.equal(0, r.code, r.err)
+      assert.matches(("retries       1, after 1s, up to %s %% longer"):format(text), r.out, 1, true)
+    end
+  end)
+
   it("says what is wrong with a command line, a script, a queue or a broker", function()
     local good = script(NOTHING .. 'on("#", print)', { QUEUE = "no.such.queue" })
     for _, case in ipairs {
@@ -226,6 +236,18 @@ end)]]
     assert.matches("begun\nended\n", p:output(), 1, true)
     assert.matches("has stopped: 1 handled", p:output(), 1, true)
     wait_until(function() return node:queue(vhost, q).messages_ready == 1 end, 10, "the second is back")
+  end)
+
+  it("ends in order although the script's own stop raises, and says so", function()
+    local q = queue()
+    local p = start { script(NOTHING .. 'on("#", print) stop(function() error("no stop", 0) end)', { QUEUE = q }) }
+    says(p, "is ready")
+    publish(q, {})
+    says(p, "done")
+    p:signal "TERM"
+    assert.are.equal(1, p:wait(20))
+    assert.matches("bot has stopped: 1 handled", p:output(), 1, true)
+    assert.matches("bot: its function stop failed: no stop", p:output(), 1, true)
   end)
 
   it("is at once on a second SIGTERM, whatever the handler does; its event is delivered again", function()
@@ -347,6 +369,9 @@ on("#", function(event) print(words, "version $VERSION") end)]]
       { "return { name = 'bot' }", "queue or queues is missing" },
       { versioned(q, "2"):gsub("run%.", "no.such.run."), "cannot subscribe to no.such.run." },
       { versioned(q, "2") .. "\nstart(function() error 'no start' end)", "no start" },
+      -- Started, it has to be stopped.
+      { versioned(q, "2"):gsub("run%.", "no.such.run.") .. "\nstart(function() end) stop(function() error 'no stop' end)",
+        "no stop" },
     } do
       write(path, case[1])
       p:signal "HUP"
@@ -360,6 +385,24 @@ on("#", function(event) print(words, "version $VERSION") end)]]
     says(p, "bot has been reloaded")
     publish(q, {})
     says(p, "hello\tversion 3")
+    assert.are.equal(0, p:stop())
+  end)
+
+  it("comes when the module is mended for which a script was refused", function()
+    local q = queue()
+    local path = script(NOTHING .. 'on("#", function() print "version 1" end)', { QUEUE = q })
+    local p = start { path, "--reload" }
+    says(p, "bot is ready")
+    local module = write(path:gsub("bot.lua$", "bot_words.lua"), 'error "not yet"')
+    write(path, versioned(q, "2"))
+    says(p, "not reloaded, the old script goes on: ")
+    says(p, "not yet")
+    publish(q, {})
+    says(p, "version 1")
+    write(module, 'return "hello"')
+    says(p, "bot has been reloaded")
+    publish(q, {})
+    says(p, "hello\tversion 2")
     assert.are.equal(0, p:stop())
   end)
 
@@ -436,4 +479,83 @@ end)]]
       assert.is_true(seen >= 3)
     end)
   end
+end)
+
+describe("a worker that reloads", function()
+  local uv = require "luv"
+  local worker = require "eventbus.cli.worker"
+  local place, own_url, cut
+
+  -- A virtual host whose only user can be kept out.
+  setup(function()
+    place = select(2, node:new_vhost())
+    node:user("reloader", "right", { vhost = place })
+    own_url = node:url_of(place, "reloader", "right")
+    node:declare_queue(place, "q")
+  end)
+  teardown(function()
+    node:delete_vhost(place)
+    node:eval('rabbit_auth_backend_internal:delete_user(<<"reloader">>, <<"spec">>)')
+  end)
+
+  local function password(text)
+    node:eval(('ok = rabbit_auth_backend_internal:change_password(<<"reloader">>, <<"%s">>, <<"spec">>)'):format(text))
+  end
+
+  before_each(function() password "right" end)
+
+  -- The connections are lost, and for four seconds there is no other.
+  function cut()
+    password "wrong"
+    node:close_connections("closed by the test", place)
+    wait_until(function() return node:connections(place) == 0 end, 10, "the connections are closed")
+    local timer = uv.new_timer()
+    timer:start(4000, 0, function()
+      password "right"
+      timer:close()
+    end)
+  end
+
+  -- Runs a worker over scripts that call back: `compiles` before its subscriptions are cancelled, `reload` when nothing is
+  -- in flight. It reloads at once, and stops when it is ready again. All that it said.
+  local function said_by(hooks)
+    local function version(name)
+      local options = { retry = false, dead_letter = false }
+      return {
+        definition = { name = name, topology = {} },
+        subscriptions = { { queue = "q", handlers = print, options = options } },
+        compiles = function()
+          if hooks.compiles then hooks.compiles() end
+          return true
+        end,
+        reload = function()
+          if hooks.reload then hooks.reload() end
+          return version "new"
+        end,
+        restore = function() end,
+      }
+    end
+    local said, ready, w = {}, 0, nil
+    local function say(_, _, text)
+      said[#said + 1] = text
+      if text:find " is ready: " then ready = ready + 1 end
+      if ready == 2 then w:stop() end
+    end
+    w = worker.new(version "old", { log = { say = say, say_lines = say, settled = function() end },
+      connect = { url = own_url, timeout = "1s", retry_refused = true, reconnect_delay = "100ms",
+        reconnect_max = "200ms" } })
+    w:reload()
+    local ok, code = pcall(w.run, w)
+    assert.is_true(ok, tostring(code) .. "\n" .. table.concat(said, "\n"))
+    assert.are.equal(0, code)
+    return table.concat(said, "\n")
+  end
+
+  it("waits for the broker when that goes away while what was begun ends (it ended)", function()
+    assert.matches("old is ready.*new is ready: q", said_by { compiles = cut })
+  end)
+
+  it("goes on with the old script when the broker goes away while it is to begin with the new one (it ended)", function()
+    assert.matches("old is ready.*not reloaded, the old script goes on: .*old is ready: q", said_by { reload = cut })
+  end)
 end)

@@ -3,6 +3,7 @@
 local predicate = require "eventbus.cli.predicate"
 local command = require "spec.support.command"
 local program = require "spec.support.program"
+local terminal = require "eventbus.cli.terminal"
 
 describe("eventbus", function()
   it("says what it can do, and its version", function()
@@ -37,7 +38,10 @@ describe("eventbus", function()
   it("names the option whose value cannot be meant", function()
     for _, case in ipairs { { { "run", "x.lua", "--prefetch", "0" }, "%-%-prefetch: expected a whole number" },
       { { "broker", "start", "--port", "many" }, '%-%-port: it cannot be "many"' },
-      { { "topology", "plan", "--timeout", "soon" }, "%-%-timeout: expected a duration" } } do
+      { { "topology", "plan", "--timeout", "soon" }, "%-%-timeout: expected a duration" },
+      -- A timer of luv's raised at it, once an event was there.
+      { { "exec", "q", "--timeout", "99999999999999999999s", "--dry-run", "--", "true" }, "%-%-timeout: expected at most" },
+    } do
       local r = command.run(case[1])
       assert.are.equal(2, r.code)
       assert.matches(case[2], r.err)
@@ -106,6 +110,28 @@ describe("its output", function()
     assert.is_false(ended)
     assert.are.equal(141, exit.code)
     assert.is_nil(exit.message)
+  end)
+end)
+
+describe("a progress bar", function()
+  -- What it draws after so many seconds at so many of a total.
+  local function drawn(done, total, seconds)
+    local shown = {}
+    local t = terminal.new({ write = function(_, ...) shown[#shown + 1] = table.concat { ... } end,
+      flush = function() return true end }, 2)
+    t.tty, t.width = true, function() return 100 end
+    local bar = t:bar("publishing", total)
+    bar.began, bar.now = 0, function() return seconds end
+    bar:update(done)
+    return table.concat(shown)
+  end
+
+  it("says how long it takes, also from an hour on (Lua 5.3 and later raised there)", function()
+    assert.matches("  1/10000  0/s  27:46:30 left", drawn(1, 10000, 10), 1, true)
+    assert.matches("  1/3  0/s  2:00:01 left", drawn(1, 3, 3600.25), 1, true)
+    assert.matches("  5/10  1/s  0:05 left", drawn(5, 10, 5), 1, true)
+    assert.matches("  0/10  0/s  -:-- left", drawn(0, 10, 5), 1, true)
+    assert.matches("publishing 7  1/s", drawn(7, nil, 7), 1, true)
   end)
 end)
 

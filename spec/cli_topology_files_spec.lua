@@ -221,3 +221,16 @@ describe("eventbus topology export", function()
     assert.are.equal("exchanges", by.e["apply-to"])
   end)
 end)
+
+describe("--topology", function()
+  it("may be a pipe: it is read once", function()
+    local pipe = program.folder() .. "/pipe"
+    os.execute("mkfifo " .. pipe)
+    local writer = program.start("writer", { "sh", "-c", 'exec cat "$1" >"$2"', "sh",
+      file_of "return { queues = { piped = {} } }", pipe })
+    finally(function() writer:stop() end)
+    local r = command.run({ "check", "--rules", "plugin", "--topology", pipe }, { seconds = 20 })
+    assert.are.equal(0, r.code, r.err)
+    contains(r.out, 'queue: "piped"')
+  end)
+end)

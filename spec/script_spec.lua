@@ -100,6 +100,40 @@ describe("eventbus.script", function()
     assert.are.equal(words, require "kept_words")
   end)
 
+  it("takes a new module as it is now, also when the script that first wanted it could not be loaded", function()
+    local path = file 'return { name = "first", queue = "q", handlers = { x = print } }'
+    local opened = assert(script.open(path))
+    local wanting = 'local m = require "new_words" %s return { name = m.name, queue = "q", handlers = { x = print } }'
+    local module = path:gsub("bot.lua$", "new_words.lua")
+    -- Both the script and the module itself may raise.
+    for name, broken in pairs { one = 'return { name = "old" }', two = "error 'not yet'" } do
+      write(module, broken)
+      write(path, wanting:format "error 'no'")
+      assert.matches(broken:match "not yet" or "no", select(2, opened:reload()))
+      assert.is_nil(package.loaded.new_words)
+      assert.are.same({ path, module }, opened.refused)
+      write(module, ('return { name = %q }'):format(name))
+      write(path, wanting:format "")
+      local again = assert(opened:reload())
+      assert.are.equal(name, again.definition.name)
+      opened:restore(again)
+      assert.is_nil(package.loaded.new_words)
+    end
+  end)
+
+  it("compiles without a module that it needs no more and that is gone (it was refused for good)", function()
+    local path = file 'require "gone_words"; return { name = "one", queue = "q", handlers = { x = print } }'
+    local module = write(path:gsub("bot.lua$", "gone_words.lua"), "return {}")
+    local opened = assert(script.open(path))
+    write(path, 'return { name = "two", queue = "q", handlers = { x = print } }')
+    os.remove(module)
+    assert.is_true(opened:compiles())
+    opened = assert(opened:reload())
+    assert.are.equal("two", opened.definition.name)
+    os.remove(path)
+    assert.matches("No such file", select(2, opened:compiles()), 1, true)
+  end)
+
   it("says what is wrong, and where", function()
     assert.matches("there is no such file", select(2, script.open "/nowhere/bot.lua"), 1, true)
     assert.matches("bot%.lua:2: ", mistake "local x = 1\nlocal = 2")

@@ -17,6 +17,7 @@ local script = {}
 ---@field path string
 ---@field definition eventbus.Service
 ---@field files string[]    the script and the modules it loaded from its folder
+---@field refused string[]|nil  those of the one that could not take its place
 local Script = {}
 Script.__index = Script
 
@@ -173,9 +174,14 @@ local function read(self)
   return definition_of(calls)
 end
 
---- Loads a script: an object with its definition and its files, or nil and what is wrong with it.
+-- The next `require` of its modules loads them from their files.
+local function forget(self)
+  for _, name in ipairs(self.modules) do package.loaded[name] = nil end
+end
+
+--- Loads a script: an object with its definition and its files, or nil, what is wrong with it, and its files.
 ---@param path string
----@return eventbus.Script|nil, string|nil
+---@return eventbus.Script|nil, string|nil, string[]|nil
 function script.open(path)
   local self = setmetatable({ path = path, folder = path:match("^(.*/)[^/]*$") or "./", files = {}, known = {},
     modules = {} }, Script)
@@ -193,8 +199,9 @@ function script.open(path)
     end
     mistake = path .. ": " .. mistake
   end
+  forget(self)
   current = before
-  return nil, mistake
+  return nil, mistake, self.files
 end
 
 --- The service that a script is; raises what is wrong with it. For tests: its handlers are plain functions.
@@ -206,12 +213,15 @@ function script.load(path)
   return opened.definition
 end
 
---- Does every file of the script compile? nil and the first mistake otherwise. Runs nothing.
+--- Does every file of the script compile? nil and the first mistake otherwise. Runs nothing. A module that is gone may be
+-- needed no more.
 ---@return true|nil, string|nil
 function Script:compiles()
   for _, path in ipairs(self.files) do
-    local chunk, err = loadfile(path)
-    if not chunk then return nil, err end
+    if path == self.path or exists(path) then
+      local chunk, err = loadfile(path)
+      if not chunk then return nil, err end
+    end
   end
   return true
 end
@@ -219,22 +229,21 @@ end
 --- The script as its files are now: its modules are loaded anew. When it cannot be loaded the old ones are back.
 ---@return eventbus.Script|nil, string|nil
 function Script:reload()
-  local old = {}
-  for _, name in ipairs(self.modules) do
-    old[name] = package.loaded[name]
-    package.loaded[name] = nil
-  end
-  self.loaded = old
-  local new, mistake = script.open(self.path)
+  self.loaded = {}
+  for _, name in ipairs(self.modules) do self.loaded[name] = package.loaded[name] end
+  forget(self)
+  local new, mistake, files = script.open(self.path)
   if new then return new end
   self:restore()
+  self.refused = files
   return nil, mistake
 end
 
 --- Takes back a `reload`: the modules are again those of this script.
 ---@param new? eventbus.Script  what reload gave
 function Script:restore(new)
-  for _, name in ipairs(new and new.modules or {}) do package.loaded[name] = nil end
+  if new then forget(new) end
+  self.refused = new and new.files
   for name, module in pairs(self.loaded) do package.loaded[name] = module end
   current = self
 end

@@ -40,14 +40,14 @@ local function line_of(arguments, environment)
   return table.concat(words, " ")
 end
 
---- Runs it to its end, killed after `seconds` (60). Options: env, input (text for stdin), seconds.
+--- Runs it to its end, killed after `seconds` (60). Options: env, input (text for stdin), stdin (or a path), seconds.
 ---@return { out: string, err: string, code: integer }
 function command.run(arguments, options)
   options = options or {}
   local folder = program.folder()
   write(folder .. "/in", options.input or "")
-  os.execute(("timeout -k 5 %d %s <%s/in >%s/out 2>%s/err; echo $? >%s/code"):format(options.seconds or 60,
-    line_of(arguments, options.env), folder, folder, folder, folder))
+  os.execute(("timeout -k 5 %d %s <%s >%s/out 2>%s/err; echo $? >%s/code"):format(options.seconds or 60,
+    line_of(arguments, options.env), options.stdin or folder .. "/in", folder, folder, folder))
   return { out = read(folder .. "/out"), err = read(folder .. "/err"), code = tonumber(read(folder .. "/code")) }
 end
 

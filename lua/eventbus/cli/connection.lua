@@ -7,6 +7,8 @@ local exit = require "eventbus.cli.exit"
 local connection = {}
 
 local DEFAULT_URL = "amqp://guest:guest@localhost:5672"
+-- Seconds, thirty years: timers count whole milliseconds, and far beyond that they cannot.
+local LONGEST = 1e9
 
 --- Adds the options that say where the broker is to a command of the parser.
 ---@param parser table  argparse's
@@ -36,6 +38,7 @@ end
 function connection.duration(text)
   local seconds, expected = require("eventbus.units").duration(text)
   if not seconds then return nil, ("expected %s, got %q"):format(expected, text) end
+  if seconds > LONGEST then return nil, ("expected at most %.0f s, got %q"):format(LONGEST, text) end
   return seconds
 end
 

@@ -10,6 +10,8 @@ local eventfile = {}
 ---@field name string
 ---@field line integer    of what was read last
 ---@field offset integer  bytes up to its end
+---@field seekable boolean  a file; false: a pipe, whose bytes come once
+---@field broken boolean  it cannot be read on
 local EventFile = {}
 EventFile.__index = EventFile
 
@@ -17,7 +19,8 @@ EventFile.__index = EventFile
 ---@param path string
 ---@return eventbus.cli.EventFile
 function eventfile.open(path)
-  local self = setmetatable({ name = path == "-" and "stdin" or path, line = 0, offset = 0 }, EventFile)
+  local self = setmetatable({ name = path == "-" and "stdin" or path, line = 0, offset = 0, seekable = false,
+    broken = false }, EventFile)
   if path == "-" then
     self.file = io.stdin
     return self
@@ -27,7 +30,7 @@ function eventfile.open(path)
   -- A folder opens, and reads as nothing.
   local ok, problem = file:read(0)
   if ok == nil and problem then exit.misuse(("cannot read %s: %s"):format(path, problem)) end
-  self.file = file
+  self.file, self.seekable = file, file:seek("cur", 0) ~= nil
   return self
 end
 
@@ -43,10 +46,10 @@ function EventFile:before(offset)
   return (bytes:gsub("\n$", ""):gsub(".", function(c) return ("%02x"):format(c:byte()) end))
 end
 
---- How many lines it has; nil for stdin.
+--- How many lines it has; nil for stdin and other pipes: to count them would be to take them.
 ---@return integer|nil
 function EventFile:lines()
-  if self.file == io.stdin then return nil end
+  if not self.seekable then return nil end
   local count, last = 0, "\n"
   self.file:seek("set", 0)
   while true do
@@ -88,16 +91,29 @@ function eventfile.parse(text, first_line)
   end, 1))
 end
 
+-- The next line; nil at the end; nil and a message when it cannot be read.
+local function next_line(self)
+  local text, problem = self.file:read("*l")
+  if text then
+    self.line, self.offset = self.line + 1, self.offset + #text + 1
+    return text
+  end
+  self.broken = problem ~= nil
+  return nil, problem and ("cannot read on after line %d: %s"):format(self.line, problem)
+end
+
+--- Passes by the lines before one, whatever is in them.
+---@param line integer
+function EventFile:begin_at(line)
+  while self.line < line - 1 and next_line(self) do end
+end
+
 --- The next event: a table of envelope fields; nil at the end; nil and a message when the line is none.
 ---@return table|nil, string|nil
 function EventFile:next()
   while true do
-    local text, problem = self.file:read("*l")
-    if not text then
-      if problem then return nil, ("cannot read on after line %d: %s"):format(self.line, problem) end
-      return nil
-    end
-    self.line, self.offset = self.line + 1, self.offset + #text + 1
+    local text, problem = next_line(self)
+    if not text then return nil, problem end
     if text:find("%S") then
       local value, message = eventfile.parse(text, self.line)
       if message then return nil, message end

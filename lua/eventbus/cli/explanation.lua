@@ -85,7 +85,7 @@ local function retries(out, policy, queue)
   if policy.count > 8 then parts[9] = "..." end
   local jitter = policy.options.jitter
   field(out, "retries", ("%d, after %s%s"):format(policy.count, table.concat(parts, ", "),
-    jitter and jitter > 0 and (", up to %d %% longer"):format(jitter * 100) or ""))
+    jitter and jitter > 0 and (", up to %.14g %% longer"):format(jitter * 100) or ""))
   for i, ms in ipairs(policy:delays()) do
     field(out, i == 1 and "delay queues" or "", retry.queue_name(queue, ms))
     if i == 8 then return field(out, "", ("... %d in all"):format(#policy:delays())) end

@@ -71,15 +71,23 @@ local function scrub(bytes)
   return table.concat(out)
 end
 
+-- JSON has no words for these numbers.
+local function named(number)
+  if number ~= number then return "nan" end
+  if number == math.huge or number == -math.huge then return number > 0 and "inf" or "-inf" end
+  return number
+end
+
 local function scrubbed(value)
   if type(value) == "string" then return scrub(value) end
+  if type(value) == "number" then return named(value) end
   if type(value) ~= "table" then return value end
   local result = {}
   for key, item in pairs(value) do result[scrubbed(key)] = scrubbed(item) end
-  return result
+  return setmetatable(result, getmetatable(value))
 end
 
---- JSON of a value, whatever bytes are in it.
+--- JSON of a value, whatever bytes and numbers are in it.
 ---@param value any
 ---@return string
 function letters.json(value)

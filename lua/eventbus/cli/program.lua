@@ -3,7 +3,8 @@
 --   0   acknowledged          65  rejected, to the dead letters    (sysexits.h: EX_DATAERR)
 --   75  retried, uncounted    any other, a signal, a timeout: failed, the retry policy decides    (75: EX_TEMPFAIL)
 --
--- It runs in a process group of its own. What it writes is logged line by line; the end of its stderr is the error's text.
+-- It runs in a process group of its own: when it is late, what it has started is ended with it. What it writes is logged
+-- line by line; the end of its stderr is the error's text.
 -- The call blocks until it has ended; the bus's own thread goes on meanwhile.
 
 local core = require "eventbus.core"
@@ -18,6 +19,7 @@ local GRACE = 5000          -- milliseconds from SIGTERM to SIGKILL
 local GRACE_STOP = 1000     -- when we are to stop now
 local LAST_WORDS = 1000     -- for output that a child of its own holds open
 local LOOK = 100            -- for a second signal
+local LOOK_GROUP = 20       -- for the end of what it had started
 local LONGEST_LINE = 8192
 local LONGEST_ERROR = 1500
 
@@ -101,15 +103,23 @@ local function timer(self, ms, again, act)
   self.handles[#self.handles + 1] = made
 end
 
-local function signal_group(self, name)
-  if self.code == nil then uv.kill(-self.pid, name) end
+-- Ends it and what it has started. Whoever asks first gives the reason; the shortest grace counts.
+local function end_it(self, why, grace)
+  if self[why] or self.killed or (self.code ~= nil and not self.why) then return end
+  self[why], self.why = true, self.why or why
+  uv.kill(-self.pid, "sigterm")
+  timer(self, grace, 0, function()
+    if self.killed then return end
+    self.killed = true
+    uv.kill(-self.pid, "sigkill")
+  end)
 end
 
-local function end_it(self, why, grace)
-  if self.why or self.code ~= nil then return end
-  self.why = why
-  signal_group(self, "sigterm")
-  timer(self, grace, 0, function() signal_group(self, "sigkill") end)
+-- Its group outlives it while others are in it. Gone, its number may be somebody else's.
+local function await_group(self)
+  timer(self, LOOK_GROUP, LOOK_GROUP, function() end)
+  while not self.killed and uv.kill(-self.pid, 0) do uv.run("once") end
+  self.killed = true
 end
 
 local function spawn(self, command, env, stdin, stdout, stderr)
@@ -130,9 +140,10 @@ local function close(self)
   uv.run("nowait")
 end
 
--- Turns luv's loop until it has ended and its output is read.
+-- Turns luv's loop until it has ended, all that it had started when it was made to, and its output is read.
 local function await(self)
   while self.code == nil do uv.run("once") end
+  if self.why then await_group(self) end
   local late = false
   timer(self, LAST_WORDS, 0, function() late = true end)
   while self.open > 0 and not late do uv.run("once") end

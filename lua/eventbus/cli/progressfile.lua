@@ -7,23 +7,34 @@ local json = require "eventbus.json"
 local progressfile = {}
 
 local EVERY = 0.1
+local ENOENT = 2
 
 ---@class eventbus.cli.ProgressFile
 local ProgressFile = {}
 ProgressFile.__index = ProgressFile
+
+local function is_state(value)
+  if type(value) ~= "table" or type(value.run) ~= "string" or type(value.before) ~= "string" then return false end
+  for _, name in ipairs { "line", "offset", "published", "failed" } do
+    local count = value[name]
+    if type(count) ~= "number" or count % 1 ~= 0 or count < 0 or count >= 2 ^ 53 then return false end
+  end
+  return true
+end
 
 --- The state file of `path`, and what is in it: nil when there is none. Ends the command when it is something else.
 ---@param path string
 ---@return eventbus.cli.ProgressFile, table|nil
 function progressfile.open(path)
   local self = setmetatable({ path = path, saved = 0 }, ProgressFile)
-  local file = io.open(path, "rb")
-  if not file then return self, nil end
+  local file, err, number = io.open(path, "rb")
+  if not file and number == ENOENT then return self, nil end
+  -- Not none: all would be published again.
+  if not file then exit.fail("cannot read the state: " .. tostring(err)) end
   local text = file:read("*a")
   file:close()
   local state = text and json.decode(text)
-  if type(state) ~= "table" or type(state.line) ~= "number" or type(state.offset) ~= "number"
-    or type(state.run) ~= "string" or type(state.before) ~= "string" then
+  if not is_state(state) then
     exit.misuse(path .. " is not a state of eventbus publish", "give another --state, or remove the file")
   end
   return self, state

@@ -158,8 +158,9 @@ end
 
 local function clock(seconds)
   seconds = math.floor(seconds + 0.5)
-  if seconds >= 3600 then return ("%d:%02d:%02d"):format(seconds / 3600, seconds / 60 % 60, seconds % 60) end
-  return ("%d:%02d"):format(math.floor(seconds / 60), seconds % 60)
+  local minutes = math.floor(seconds / 60)
+  if minutes < 60 then return ("%d:%02d"):format(minutes, seconds % 60) end
+  return ("%d:%02d:%02d"):format(math.floor(minutes / 60), minutes % 60, seconds % 60)
 end
 
 local function draw(self)

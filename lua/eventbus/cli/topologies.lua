@@ -35,23 +35,22 @@ function topologies.given(args)
   return result, args.topology, catalogue
 end
 
---- The topology, complete (eventbus.topology's normalised form), and its name for people; ends the command when it cannot
--- be meant, or RABBITMQ_DLQ_TTL cannot.
+--- The topology, complete (eventbus.topology's normalised form), its name for people, and the topology as it is given; ends
+-- the command when it cannot be meant, or RABBITMQ_DLQ_TTL cannot.
 ---@param args table
----@return table normalised, string name
+---@return table normalised, string name, table topology
 function topologies.normal(args)
   local t, name = topologies.given(args)
   local normal, mistake = require("eventbus.topology").check(t)
   if not normal then exit.misuse(args.topology and ("--topology: %s: %s"):format(name, mistake) or mistake) end
-  return normal, name
+  return normal, name, t
 end
 
---- The same, as it is given.
+--- The same, as it is given. The file is read once: it may be a pipe.
 ---@param args table
 ---@return table topology, string name
 function topologies.load(args)
-  topologies.normal(args)
-  local t, name = topologies.given(args)
+  local _, name, t = topologies.normal(args)
   return t, name
 end
 

@@ -17,6 +17,10 @@ local worker = {}
 local KILL_AFTER = 2
 local SIGINT = 2
 
+-- What may be over in a while, and seconds between two looks whether it is.
+local PASSING, PAUSE = { timeout = true, connection = true }, 0.5
+local WITHDRAWAL = 2
+
 ---@class eventbus.cli.Worker
 ---@field log eventbus.cli.EventLog
 ---@field script eventbus.Script
@@ -24,8 +28,8 @@ local Worker = {}
 Worker.__index = Worker
 
 --- A worker for a script. Options: log, connect (options of eventbus.connect that beat the script's), topology (beats the
--- script's), adjust (function from a script's subscriptions to those to make), watch (a function that says whether files
--- of a script have changed), supervised (a descriptor of a pipe whose end is the supervisor's).
+-- script's), adjust (function from a script's subscriptions to those to make), watch (an
+-- eventbus.cli.Watch), supervised (a descriptor of a pipe whose end is the supervisor's).
 ---@param script table  { definition =, subscriptions = }; one that can be reloaded is an eventbus.Script
 ---@param options table
 ---@return eventbus.cli.Worker
@@ -153,22 +157,31 @@ local function drained(self)
   return true
 end
 
--- What happened outside of the bus.
-local function look(self)
+local function connected(self)
+  return self.bus:stats().connections.control == "up"
+end
+
+-- Signals, and the end of the supervisor.
+local function listen_in(self)
   -- luv looks at nothing while none of its handles counts.
   self.awake:ref()
   self.awake:start(0, 0, function() end)
   uv.run("nowait")
   self.awake:unref()
-  if self.watch and self.watch(self.script) then self.reload_wanted = true end
+end
+
+-- What happened outside of the bus.
+local function look(self)
+  listen_in(self)
+  if self.watch and self.watch:changed(self.script) then self.reload_wanted = true end
   if self.stopping then return end
+  -- Without a connection neither script could subscribe.
+  if not (self.draining or self.reload_wanted) or not connected(self) then return end
   if self.draining then
     if not drained(self) then return end
     self.draining, self.swapping = false, true
     return self.bus:stop()
   end
-  -- Without a connection neither script could subscribe.
-  if not self.reload_wanted or self.bus:stats().connections.control ~= "up" then return end
   self.reload_wanted = false
   if not self.script.reload then return self.log:say("warning", "there is no script to reload") end
   local ok, mistake = self.script:compiles()
@@ -177,10 +190,39 @@ local function look(self)
   self.draining = true
 end
 
+-- Takes back what `begin` did before it failed. Without a broker nobody answers a cancel: it is asked for again.
+local function withdraw(self, script)
+  for _, subscription in ipairs(self.subscriptions) do subscription:cancel(WITHDRAWAL) end
+  local ok, raised = pcall(finish, self, script)
+  if not ok then self.log:say_lines("error", failure.text(raised)) end
+end
+
+-- Waits for the connection, for a moment at least; raises when it is given up. Nothing is subscribed.
+local function await_connection(self)
+  repeat
+    local handled, err = self.bus:poll(PAUSE)
+    if not handled then error(err, 0) end
+    listen_in(self)
+  until self.stopping or connected(self)
+end
+
+-- The old script goes on, as soon as there is a broker.
+local function resume(self, script)
+  while not self.stopping do
+    local ok, raised = pcall(begin, self, script)
+    if ok then return end
+    withdraw(self, script)
+    if not (exit.is_failure(raised) and PASSING[raised.cause_code]) then error(raised, 0) end
+    self.log:say_lines("warning", "the old script waits: " .. failure.text(raised))
+    await_connection(self)
+  end
+end
+
 -- Nothing is in flight now.
 local function swap(self)
   local old = self.script
   local new, mistake = old:reload()
+  if self.watch then self.watch:note(new or old) end
   if new then
     local ok, raised = pcall(finish, self, old)
     if not ok then self.log:say_lines("error", failure.text(raised)) end
@@ -190,12 +232,11 @@ local function swap(self)
       return self.log:say("info", new.definition.name .. " has been reloaded")
     end
     mistake = failure.text(raised)
-    for _, subscription in ipairs(self.subscriptions) do subscription:cancel() end
-    finish(self, new)
+    withdraw(self, new)
     old:restore(new)
   end
   self.log:say_lines("error", "not reloaded, the old script goes on: " .. mistake)
-  begin(self, old)
+  resume(self, old)
 end
 
 local function summary(self)
@@ -224,11 +265,12 @@ function Worker:run()
     end
     if ok and self.swapping and not self.stopping then swap(self) end
   until not ok or not self.swapping or self.stopping
-  finish(self, self.script)
+  local finished, raised = pcall(finish, self, self.script)
   self.bus:close()
   close_handles(self)
   self.log:say("info", ("%s has stopped: %s"):format(self.script.definition.name, summary(self)))
   if not ok then error(why, 0) end
+  if not finished then error(raised, 0) end
   if self.log.broken then return exit.PIPE end
   return self.signal == "sigint" and exit.INTERRUPTED or exit.OK
 end

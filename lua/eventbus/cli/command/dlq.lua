@@ -107,14 +107,29 @@ end
 local function look_into(bus, name, limit, caught)
   local info, err = bus:queue_info(name)
   if not info then return nil, err end
-  local groups = require("eventbus.cli.letters").groups()
+  local found = { queue = name, messages = info.messages, consumers = info.consumers,
+    groups = require("eventbus.cli.letters").groups() }
   if limit > 0 and info.messages > 0 then
     local result
-    result, err = require("eventbus.deadletters").browse(bus, name, function(l) groups:add(l) end,
+    result, err = require("eventbus.deadletters").browse(bus, name, function(l) found.groups:add(l) end,
       { limit = limit, stop = function() return caught:came() end })
     if not result then return nil, err end
+    found.err = result.err
   end
-  return { queue = name, messages = info.messages, consumers = info.consumers, groups = groups }
+  return found
+end
+
+-- Names what could not be looked into to its end; the exit code.
+local function say_unseen(err, found)
+  local exit = require "eventbus.cli.exit"
+  local code = exit.OK
+  for _, q in ipairs(found) do
+    if q.err then
+      err:line("eventbus: cannot look into ", q.queue, ": ", q.err.message)
+      code = exit.FAILED
+    end
+  end
+  return code
 end
 
 local function write_list(out, found)
@@ -151,15 +166,17 @@ local function list_queues(args, cli, bus, caught)
     local value = json.array {}
     for i, q in ipairs(found) do
       value[i] = { queue = q.queue, messages = q.messages, consumers = q.consumers, looked_at = q.groups.count,
-        oldest = q.groups.oldest, groups = q.groups:values() }
+        oldest = q.groups.oldest, groups = q.groups:values(), error = q.err and tostring(q.err) }
     end
-    return cli.out:line((assert(json.encode({ queues = value }, { sort_keys = true }))))
+    cli.out:line((assert(json.encode({ queues = value }, { sort_keys = true }))))
+    return say_unseen(cli.err, found)
   end
   if #found == 0 then
     cli.err:line("no dead-letter queue of the topology exists; name one, or give --topology or --management")
     return
   end
   write_list(cli.out, found)
+  return say_unseen(cli.err, found)
 end
 
 -- show
@@ -248,7 +265,7 @@ local function preview(args, cli, bus, select, caught)
   return meant, result
 end
 
--- False: the answer was no.
+-- False: the answer was no. With it how many are meant, and the look at them, when there was one.
 local function may_begin(args, cli, bus, select, caught, there)
   local exit, question = require "eventbus.cli.exit", require "eventbus.cli.question"
   if args.dry_run or args.yes then return true end
@@ -256,9 +273,9 @@ local function may_begin(args, cli, bus, select, caught, there)
     if not question.possible(cli) then
       exit.fail("nothing was removed: nobody is there to ask", "look at them with --dry-run or dlq show; --yes removes them")
     end
-    local meant = preview(args, cli, bus, select, caught)
-    if caught:came() or meant == 0 then return true, meant end
-    return question.ask(cli, ("Remove %d of %d messages of %s for good?"):format(meant, there, args.queue)), meant
+    local meant, look = preview(args, cli, bus, select, caught)
+    if caught:came() or meant == 0 then return true, meant, look end
+    return question.ask(cli, ("Remove %d of %d messages of %s for good?"):format(meant, there, args.queue)), meant, look
   end
   local most = math.min(args.limit or there, there)
   if most <= MANY or not question.possible(cli) then return true end
@@ -272,15 +289,17 @@ local function work(args, cli, bus, caught)
   if args.destination == args.queue then exit.misuse("the destination is the queue itself") end
   local there = queue_of(bus, args.queue).messages
   if args.destination then queue_of(bus, args.destination) end
-  local may, meant = may_begin(args, cli, bus, select, caught, there)
+  local may, meant, look = may_begin(args, cli, bus, select, caught, there)
   if not may then
     cli.err:line("nothing was done")
     return exit.FAILED
   end
+  -- Nobody was asked about what has come since.
+  if meant == 0 then return summary(args, cli, look, caught) end
   local total = select and there or math.min(args.limit or there, there)
   local bar = cli.err:bar(args.action, total)
   local options = {
-    select = select, limit = args.limit or (meant and meant > 0 and meant) or nil, rate = args.rate,
+    select = select, limit = meant or args.limit, rate = args.rate,
     dry_run = args.dry_run, stop = function() return caught:came() end,
     progress = function(result) bar:update(select and result.looked or result.done + result.kept) end,
   }

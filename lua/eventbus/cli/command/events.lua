@@ -88,13 +88,16 @@ local function show(args, cli)
 end
 
 local function read_all(path)
-  if path == "-" then return io.read("*a"), "standard input" end
-  local file, err = io.open(path, "rb")
-  if not file then exit.fail(tostring(err)) end
+  local name, file = "standard input", io.stdin
+  if path ~= "-" then
+    local err
+    name, file, err = path, io.open(path, "rb")
+    if not file then exit.fail(tostring(err)) end
+  end
   local text, why = file:read("*a")
-  file:close()
-  if not text then exit.fail(("cannot read %s: %s"):format(path, tostring(why))) end
-  return text, path
+  if file ~= io.stdin then file:close() end
+  if not text then exit.fail(("cannot read %s: %s"):format(name, tostring(why))) end
+  return text, name
 end
 
 -- The envelopes of a text: one, however many lines it takes, or one per line. Each with the place it begins at.

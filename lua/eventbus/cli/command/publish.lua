@@ -81,12 +81,22 @@ local function check(args)
   if args.start and (args.resume or args.state) then misuse("--start and --resume exclude each other") end
 end
 
+local function open_file(args)
+  local file = require("eventbus.cli.eventfile").open(args.from)
+  if not file.seekable and (args.resume or args.state or args.start) then
+    require("eventbus.cli.exit").misuse(("%s is a pipe: --resume, --state and --start need a file"):format(args.from))
+  end
+  return file
+end
+
 local function payload(args)
   local exit, eventfile = require "eventbus.cli.exit", require "eventbus.cli.eventfile"
   local text, name = args.data, "DATA"
   if text == nil then return require("eventbus.json").null end
   if text == "-" then
-    text, name = io.read("*a"), "stdin"
+    local err
+    name, text, err = "stdin", io.read("*a")
+    if not text then exit.misuse("cannot read stdin: " .. tostring(err)) end
   elseif text:sub(1, 1) == "@" then
     name = text:sub(2)
     local file, err = io.open(name, "rb")
@@ -114,11 +124,9 @@ local function from_arguments(args)
 end
 
 local function from_file(args, file, run)
+  if args.start then file:begin_at(args.start) end
   return function()
-    local event, message
-    repeat
-      event, message = file:next()
-    until not event or not args.start or file.line >= args.start
+    local event, message = file:next()
     if not event then return nil, message end
     -- With the line in it, an event has the same id when it is published again.
     if event.id == nil then event.id = ("%s-%d"):format(run, file.line) end
@@ -183,6 +191,7 @@ local function dry_run(args, cli, source, complete, file)
     if problem then
       bad = bad + 1
       cli.err:line("eventbus: ", (args.from and args.from .. ": " or ""), named(args, number, problem))
+      if file and file.broken then break end
     elseif not args.quiet then
       cli.out:line(text)
     end
@@ -195,7 +204,7 @@ end
 local function open_state(args, cli, file)
   local exit, progressfile = require "eventbus.cli.exit", require "eventbus.cli.progressfile"
   local run = require("eventbus.envelope").new({ type = "run" }).id
-  local state = { file = args.from, run = run, line = 0, offset = 0, before = "", published = 0, failed = 0 }
+  local state = { file = args.from, run = run, line = (args.start or 1) - 1, offset = 0, before = "", published = 0, failed = 0 }
   if not args.resume and not args.state then return state, nil end
   local store, before = progressfile.open(args.state or args.from .. ".progress")
   if before then
@@ -211,7 +220,7 @@ local function open_state(args, cli, file)
   return state, store
 end
 
-local function conclude(args, cli, state, store, outcome)
+local function conclude(args, cli, file, state, store, outcome)
   local exit = require "eventbus.cli.exit"
   local many = args.from or (args.count or 1) > 1
   if many then
@@ -221,7 +230,7 @@ local function conclude(args, cli, state, store, outcome)
   end
   if outcome.ended and store then
     store:remove()
-  elseif not outcome.ended and args.from and args.from ~= "-" then
+  elseif not outcome.ended and file and file.seekable then
     cli.err:line(("all up to line %d %s; %s"):format(state.line, state.failed > 0 and "was dealt with" or "is published",
       store and "the same command goes on there" or ("--start %d goes on there"):format(state.line + 1)))
   end
@@ -288,7 +297,7 @@ end
 function publish.run(args, cli)
   local exit = require "eventbus.cli.exit"
   check(args)
-  local file = args.from and require("eventbus.cli.eventfile").open(args.from)
+  local file = args.from and open_file(args)
   local complete = completed(args)
   local state, store = { published = 0, failed = 0, line = 0 }, nil
   if file then state, store = open_state(args, cli, file) end
@@ -301,7 +310,7 @@ function publish.run(args, cli)
   caught:release()
   bus:close()
   if not ok then error(outcome, 0) end
-  local result = conclude(args, cli, state, store, outcome)
+  local result = conclude(args, cli, file, state, store, outcome)
   if code and not outcome.ended then
     cli.err:line("interrupted")
     return code

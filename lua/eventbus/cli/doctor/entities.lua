@@ -144,24 +144,37 @@ end
 ---@param topology table  normalised
 ---@param bus eventbus.Bus
 function entities.by_amqp(report, topology, bus)
-  local missing, queues = {}, {}
+  local missing, queues, trouble = {}, {}, nil
+  local function lacks(entity, name, err)
+    if err.code == "not_found" then
+      missing[#missing + 1] = entity .. " " .. name
+    elseif err.code ~= "locked" then
+      trouble = err
+    end
+  end
   for _, name in ipairs(schema.sorted_keys(topology.exchanges)) do
+    if trouble then break end
     local ok, err = bus._hub:call("exchange_declare", { exchange = name, type = topology.exchanges[name].type,
       passive = true, record = false })
-    if not ok and err.code == "not_found" then missing[#missing + 1] = "exchange " .. name end
+    if not ok then lacks("exchange", name, err) end
   end
   for _, name in ipairs(schema.sorted_keys(topology.queues)) do
+    if trouble then break end
     local info, err = bus:queue_info(name)
     if info then
       queues[name] = { messages = info.messages, consumers = info.consumers }
-    elseif err.code == "not_found" and not topology.queues[name].exclusive then
-      missing[#missing + 1] = "queue " .. name
+    elseif not topology.queues[name].exclusive then
+      lacks("queue", name, err)
     end
   end
   if #missing > 0 then
     report:error("topology", "missing: %s", "eventbus topology apply", missing)
-  else
+  elseif not trouble then
     report:ok("topology", "all its exchanges and queues are there")
+  end
+  -- What could not be asked for is not in order.
+  if trouble then
+    report:error("topology", "cannot look at the queues and exchanges: " .. trouble.message, "see to that, and ask again")
   end
   look_at_consumers(report, topology, queues)
 end

@@ -68,12 +68,20 @@ local function by_expressions(report, api, user, topology)
   return true
 end
 
+-- What a broker answers of an entity that is not there, or is another connection's: of permissions that says nothing.
+local SILENT = { not_found = true, locked = true }
+
+-- What is refused, and why not all could be asked.
 local function refused_by(bus, topology)
-  local refused, nobody = {}, "eventbus-doctor-never-bound"
+  local refused, nobody, trouble = {}, "eventbus-doctor-never-bound", nil
   local function ask(step, args)
+    if trouble then return end
     local ok, err = bus._hub:call(step, args)
-    if not ok and err.code == "refused" then
+    if ok or SILENT[err.code] then return end
+    if err.code == "refused" then
       refused[#refused + 1] = err.message:match("%- (.-) refused for user") or err.message
+    else
+      trouble = err
     end
   end
   for _, b in ipairs(topology.bindings) do
@@ -88,7 +96,7 @@ local function refused_by(bus, topology)
     if not known[text] then list[#list + 1] = text end
     known[text] = true
   end
-  return list
+  return list, trouble
 end
 
 --- Reports what the user lacks. `api` nil or of a user who is no administrator: what AMQP tells.
@@ -99,11 +107,15 @@ end
 ---@param topology table  normalised
 function permissions.look(report, bus, api, user, topology)
   if api and by_expressions(report, api, user, topology) then return end
-  local refused = refused_by(bus, topology)
+  local refused, trouble = refused_by(bus, topology)
+  if trouble then
+    report:error("permissions", ("cannot ask what %s may bind: %s"):format(user, trouble.message),
+      "see to that, and ask again")
+  end
   if #refused > 0 then
     report:warn("permissions", user:gsub("%%", "%%%%") .. " is refused: %s",
       ("rabbitmqctl set_permissions -p VHOST %s CONFIGURE WRITE READ, if it is to bind these"):format(user), refused)
-  else
+  elseif not trouble then
     report:ok("permissions", ("%s may bind every queue of the topology"):format(user))
   end
   report:unseen("permissions", ("whether %s may declare and consume"):format(user),
