@@ -7,6 +7,7 @@
 #include "session_test_unconfirmed.c"
 #include "session_test_rpc.c"
 #include "session_test_consume.c"
+#include "session_test_prefetch.c"
 #include "session_test_life.c"
 #if defined(__GLIBC__) && !defined(EB_ASAN) && !defined(EB_TSAN)
 #include "session_test_memory.c"
@@ -109,6 +110,11 @@ int main (void) {
   RUN(a_consumer_that_breaks_three_connections_while_starting_is_given_up);
   RUN(channels_run_out_for_consumers_alone);
   RUN(fewer_channels_after_a_reconnect_leave_consumers_waiting);
+  RUN(more_than_the_prefetch_is_a_protocol_error_and_settles_nothing);
+  RUN(an_ack_makes_room_only_once_it_is_sent);
+  RUN(what_is_out_since_before_a_cancel_is_not_counted_by_the_broker);
+  RUN(a_stream_is_sent_by_chunks_and_bounded_by_memory);
+  RUN(a_stream_that_is_settled_goes_on);
   RUN(heartbeats_are_sent_after_half_the_interval_of_silence);
   RUN(a_peer_silent_for_two_intervals_is_lost);
   RUN(without_heartbeats_silence_is_no_failure);
