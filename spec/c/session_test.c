@@ -3,6 +3,7 @@
 
 #include "session_test_handshake.c"
 #include "session_test_frames.c"
+#include "session_test_cuts.c"
 #include "session_test_publish.c"
 #include "session_test_unconfirmed.c"
 #include "session_test_rpc.c"
@@ -30,6 +31,7 @@ int main (void) {
   RUN(a_broken_connection_does_not_break_the_next);
   RUN(messages_arrive_however_the_bytes_are_cut);
   RUN(messages_arrive_when_the_bytes_are_cut_once_anywhere);
+  RUN(a_conversation_cut_anywhere_comes_to_the_same);
   RUN(frames_that_break_the_protocol_end_the_connection);
   RUN(headers_nested_5000_deep_are_left_out_and_the_message_delivered);
   RUN(a_deep_table_larger_than_its_frame_is_the_brokers_mistake);
