@@ -52,6 +52,20 @@ describe("a stream", function()
     assert.are.equal(19, offsets[#offsets])
   end)
 
+  -- It is how RabbitMQ 3.10 reads a stream, and no mistake of it: the session must not take it for one.
+  it("may send more than the prefetch: whole chunks of what was written at once", function()
+    for i = 1, 500 do assert(bus:publish_async("", "order.created", { n = i }, { routing_key = "log" })) end
+    eventbus.assert(bus:flush(10))
+    local before = bus:stats().core.control.connections
+    local seen = 0
+    local subscription = eventbus.assert(bus:subscribe("log", function()
+      seen = seen + 1
+    end, { prefetch = 1, arguments = { ["x-stream-offset"] = "first" }, retry = false, dead_letter = false }))
+    assert.is_true(poll_until(bus, function() return seen >= 520 end), "read " .. seen)
+    eventbus.assert(subscription:cancel())
+    assert.are.equal(before, bus:stats().core.control.connections)
+  end)
+
   it("declares again what it is, and nothing else", function()
     eventbus.assert(bus:declare { queues = { log = { type = "stream", max_age = "7D", max_length_bytes = 1000000 } } })
     local ok, err = bus:declare { queues = { log = { type = "stream", max_age = "1D", max_length_bytes = 1000000 } } }

@@ -132,6 +132,15 @@ bool eb_acks_next_return (eb_acks *a, uint64_t *tag, bool *multiple) {
          take(&a->returned, lowest_of(&a->unsettled), tag, multiple);
 }
 
+static size_t above (const eb_tags *t, uint64_t tag) {
+  return t->count - tags_search(t, tag + 1);
+}
+
+size_t eb_acks_out_above (const eb_acks *a, uint64_t tag) {
+  return above(&a->unsettled, tag) + above(&a->acked, tag) +
+         above(&a->returned, tag);
+}
+
 void eb_acks_reset (eb_acks *a) {
   a->unsettled.head = a->unsettled.count = 0;
   a->acked.head = a->acked.count = 0;

@@ -6,7 +6,7 @@
 ** that was never acked is never covered (AMQP 0-9-1, 1.8.3.13). Returns (given
 ** back, in order) coalesce likewise: a classic queue takes many back at once far
 ** faster than one by one. https://www.rabbitmq.com/docs/nack
-** Of a consumer outstanding tags are at most the prefetch. Thread: io only; pure.
+** How many are out is bounded by eb_session_consume. Thread: io only; pure.
 */
 #ifndef EB_ACKS_H
 #define EB_ACKS_H
@@ -59,6 +59,9 @@ static inline size_t eb_acks_pending (const eb_acks *a) {
 static inline size_t eb_acks_unsettled (const eb_acks *a) {
   return a->unsettled.count;
 }
+
+/* Tags above 'tag' that are out, as the broker counts: no settlement was sent. */
+size_t eb_acks_out_above (const eb_acks *a, uint64_t tag);
 
 /* The channel is gone: nothing is outstanding, nothing is to be sent. */
 void eb_acks_reset (eb_acks *a);

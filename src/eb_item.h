@@ -147,6 +147,7 @@ struct eb_delivery {
   uint16_t channel;     /* it came on, and is settled on */
   uint64_t epoch;       /* of that channel: a number is used again */
   uint64_t tag;
+  size_t weight;        /* session: the memory that it is counted for */
   eb_settlement settlement;
   bool redelivered;
   bool oversized;          /* body not kept: body.n tells how large it is */

@@ -6,8 +6,8 @@
 ** rung under the lock may clear the wake, and swallows no ring still to come.
 ** A sleeper is woken on the edge only.
 **
-** Neither counts its items: what may be under way is bounded by eb_bus, before
-** an item is made. Notices alone come unasked, and are bounded here.
+** Neither counts its items: operations under way are bounded by eb_bus, before an
+** item is made, deliveries by the session. Notices alone are bounded here.
 */
 #ifndef EB_MAILBOX_H
 #define EB_MAILBOX_H

@@ -434,4 +434,5 @@ void eb_session_get_stats (const eb_session *s, eb_session_stats *to) {
   to->heartbeat_ms = s->heartbeat_ms;
   to->consumers = s->consumer_count;
   to->unsettled = s->unsettled;
+  to->input = eb_buffer_size(&s->in);
 }

@@ -68,6 +68,7 @@ typedef struct eb_session_stats {
   size_t unconfirmed;
   size_t consumers;
   size_t unsettled;       /* deliveries */
+  size_t input;           /* bytes of a frame that is not whole yet */
   /* Counted by eb_io: rounds of its loop, each a poll or none, and how many of
   ** them the Lua thread led; calls to the transport. */
   uint64_t turns;

@@ -41,6 +41,7 @@ static uint16_t free_number (const eb_session *s, channel_role role) {
 static void drop_acks (eb_session *s, channel *ch) {
   if (ch->role == ROLE_CONSUMER) s->unsettled -= eb_acks_unsettled(&ch->acks);
   eb_acks_reset(&ch->acks);
+  ch->held = 0;
 }
 
 bool channel_open (eb_session *s, channel *ch) {
@@ -195,7 +196,14 @@ bool channel_header (eb_session *s, channel *ch, const eb_frame *frame) {
   ch->has_header = true;
   ch->expected = h.body_size;
   d->body.n = (size_t)h.body_size;
-  if (ch->content != CONTENT_RETURN && h.body_size <= s->config.max_body) {
+  bool kept = ch->content != CONTENT_RETURN &&
+              h.body_size <= s->config.max_body;
+  if (ch->content == CONTENT_DELIVER && ch->state != CHAN_CLOSING) {
+    d->weight = eb_arena_size(d->item.arena) + (kept ? d->body.n : 0);
+    ch->held += d->weight;
+    if (!consumer_holds(s, ch->owner, d)) return false;
+  }
+  if (kept) {
     char *body = eb_arena_alloc(d->item.arena, (size_t)h.body_size + 1);
     if (body == NULL)
       return session_breakf(s, EB_ERR_NO_MEMORY,
@@ -225,12 +233,18 @@ bool channel_body (eb_session *s, channel *ch, const eb_frame *frame) {
 
 /* Settlement. */
 
+static void let_go (eb_session *s, channel *ch, const eb_delivery *d) {
+  if (ch->role != ROLE_CONSUMER) return;
+  s->unsettled--;
+  ch->held -= d->weight;
+}
+
 static bool reject (eb_session *s, channel *ch, const eb_delivery *d) {
   if (!eb_acks_reject(&ch->acks, d->tag)) {
     s->stats.stale++;
     return true;
   }
-  if (ch->role == ROLE_CONSUMER) s->unsettled--;
+  let_go(s, ch, d);
   s->stats.rejected++;
   amqp_basic_reject_t m;
   m.delivery_tag = d->tag;
@@ -247,7 +261,7 @@ static bool remember (eb_session *s, channel *ch, const eb_delivery *d) {
     s->stats.stale++;
     return true;
   }
-  if (ch->role == ROLE_CONSUMER) s->unsettled--;
+  let_go(s, ch, d);
   if (ack)
     s->stats.acked++;
   else

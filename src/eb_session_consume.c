@@ -13,6 +13,9 @@
 
 enum { RESTART_BASE_MS = 500, RESTART_CAP_MS = 30000, START_TRIES = 3 };
 
+/* What a broker may have out beyond the prefetch: see consumer_holds. */
+enum { LIVES = 8, BEYOND_BYTES = 64 * 1024 * 1024 };
+
 /* It waits, or has changed: consumers_pump looks at it, and at no other, for there may
 ** be thousands. */
 static void rouse (eb_session *s, consumer *c) {
@@ -148,6 +151,7 @@ static bool start (eb_session *s, consumer *c) {
     consumer_closed(s, c, &why);
     return true;
   }
+  c->before = 0;
   amqp_basic_qos_t qos;  /* for this consumer alone: global is deprecated */
   memset(&qos, 0, sizeof qos);
   qos.prefetch_count = c->spec->prefetch;
@@ -312,6 +316,30 @@ static bool on_deliver (eb_session *s, consumer *c,
   return true;
 }
 
+/* An honest broker has no more out than the prefetch, as far as it knows. What was
+** out when it cancelled the consumer it does not count. And there is what it says
+** nothing of: a queue whose leader failed over, or that was deleted and declared
+** again at once, or that lost sight of our node for a while, has taken back what was
+** out, and RabbitMQ delivers a prefetch anew; so that is granted LIVES times. A
+** stream, as its header shows, comes in whole chunks, whatever was asked for.
+** Whatever the reason: beyond the prefetch, all of it together may not weigh more
+** than a prefetch of the largest bodies, and BEYOND_BYTES for chunks of small ones. */
+bool consumer_holds (eb_session *s, const consumer *c, const eb_delivery *d) {
+  const channel *ch = &c->ch;
+  size_t prefetch = c->spec->prefetch;
+  if (eb_acks_unsettled(&ch->acks) <= prefetch) return true;
+  bool stream =
+      eb_table_find(d->properties.headers, "x-stream-offset") != NULL;
+  size_t out = eb_acks_out_above(&ch->acks, c->before);
+  size_t least = (size_t)BEYOND_BYTES;
+  bool light = ch->held <= least ||
+               (ch->held - least) / prefetch <= s->config.max_body;
+  if (light && (stream || out <= LIVES * prefetch)) return true;
+  return session_breakf(s, EB_ERR_PROTOCOL,
+                        "more deliveries than the prefetch of %zu: %zu, of %zu "
+                        "bytes", prefetch, out, ch->held);
+}
+
 static bool on_consume_ok (eb_session *s, consumer *c) {
   if (c->state != CONSUMER_STARTING) return true;
   c->state = CONSUMER_ACTIVE;
@@ -340,6 +368,7 @@ static bool on_cancel (eb_session *s, consumer *c,
                (int)c->spec->queue.n, c->spec->queue.p);
   eb_session_notice(s, EB_EVENT_CANCELLED, c->id, &why);
   c->state = CONSUMER_WAITING;
+  c->before = c->ch.acks.last;
   c->restore_first = true;
   c->retry_at = eb_ms_after(s->now, eb_backoff_next(&c->backoff));
   rouse(s, c);

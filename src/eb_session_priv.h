@@ -54,6 +54,7 @@ typedef struct channel {
   consumer *owner;      /* of ROLE_CONSUMER */
   uint64_t epoch;       /* new at every open, unique in the session */
   eb_acks acks;
+  size_t held;          /* bytes of the consumer's deliveries not settled */
   eb_ms ack_since;      /* when the oldest unsent ack was given */
   struct channel *ack_next;  /* of the channels with unsent acks */
   bool ack_listed;
@@ -106,6 +107,7 @@ struct consumer {
   char tag[EB_SHORTSTR_MAX + 1];
   size_t tag_size;
   channel ch;
+  uint64_t before;          /* the channel's last delivery when it was cancelled */
   eb_backoff backoff;
   eb_ms retry_at;
 };
@@ -242,5 +244,7 @@ void consumers_detach (eb_session *s);
 void consumers_fail (eb_session *s, const eb_error *why);
 /* Its last delivery may have been settled. */
 bool consumer_settled (eb_session *s, consumer *c);
+/* 'd' came, and is counted. False: the broker sends more than it was asked for. */
+bool consumer_holds (eb_session *s, const consumer *c, const eb_delivery *d);
 
 #endif

@@ -120,6 +120,7 @@ static int ldelivery_slim (lua_State *L) {
     slim->channel = d->channel;
     slim->epoch = d->epoch;
     slim->tag = d->tag;
+    slim->weight = d->weight;
     slim->redelivered = d->redelivered;
     check(L)->d = slim;
     eb_item_free(&d->item);

@@ -3,10 +3,12 @@
 
 #include "session_test_handshake.c"
 #include "session_test_frames.c"
+#include "session_test_cuts.c"
 #include "session_test_publish.c"
 #include "session_test_unconfirmed.c"
 #include "session_test_rpc.c"
 #include "session_test_consume.c"
+#include "session_test_prefetch.c"
 #include "session_test_life.c"
 #if defined(__GLIBC__) && !defined(EB_ASAN) && !defined(EB_TSAN)
 #include "session_test_memory.c"
@@ -29,6 +31,7 @@ int main (void) {
   RUN(a_broken_connection_does_not_break_the_next);
   RUN(messages_arrive_however_the_bytes_are_cut);
   RUN(messages_arrive_when_the_bytes_are_cut_once_anywhere);
+  RUN(a_conversation_cut_anywhere_comes_to_the_same);
   RUN(frames_that_break_the_protocol_end_the_connection);
   RUN(headers_nested_5000_deep_are_left_out_and_the_message_delivered);
   RUN(a_deep_table_larger_than_its_frame_is_the_brokers_mistake);
@@ -109,6 +112,11 @@ int main (void) {
   RUN(a_consumer_that_breaks_three_connections_while_starting_is_given_up);
   RUN(channels_run_out_for_consumers_alone);
   RUN(fewer_channels_after_a_reconnect_leave_consumers_waiting);
+  RUN(more_than_the_prefetch_is_a_protocol_error_and_settles_nothing);
+  RUN(an_ack_makes_room_only_once_it_is_sent);
+  RUN(what_is_out_since_before_a_cancel_is_not_counted_by_the_broker);
+  RUN(a_stream_is_sent_by_chunks_and_bounded_by_memory);
+  RUN(a_stream_that_is_settled_goes_on);
   RUN(heartbeats_are_sent_after_half_the_interval_of_silence);
   RUN(a_peer_silent_for_two_intervals_is_lost);
   RUN(without_heartbeats_silence_is_no_failure);

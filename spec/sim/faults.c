@@ -53,16 +53,25 @@ static void channel_close (world *w) {
   }
 }
 
-static void cancel (world *w) {
-  conn *l = any_conn(w);
-  if (l == NULL || l->serial == 0 || l->state != CONN_UP) return;
+/* A channel that consumes; 0: none. */
+static unsigned consuming (world *w, const conn *l) {
   unsigned from = below(w, CHANNELS);
   for (unsigned i = 0; i < CHANNELS; i++) {
     unsigned n = 1 + (from + i) % CHANNELS;
-    if (l->channels[n].state != CH_OPEN || l->channels[n].consumer[0] == '\0') continue;
-    channel_cancel_consumer(w, l, n);
-    return;
+    if (l->channels[n].state == CH_OPEN && l->channels[n].consumer[0] != '\0') return n;
   }
+  return 0;
+}
+
+static void cancel (world *w) {
+  conn *l = any_conn(w);
+  if (l == NULL || l->serial == 0 || l->state != CONN_UP) return;
+  unsigned n = consuming(w, l);
+  if (n == 0) return;
+  if (below(w, 3) > 0)
+    channel_cancel_consumer(w, l, n);
+  else
+    channel_take_back(w, l, n);
 }
 
 static void queue_deleted (world *w) {
@@ -97,7 +106,7 @@ static void hostile (world *w) {
   unsigned channel = below(w, (size_t)CHANNELS + 3);
   l->poisoned = w->poisoned = true;
   trace(w, "broker", "%d breaks the protocol", l->serial);
-  switch (below(w, 7)) {
+  switch (below(w, 8)) {
     case 0: {  /* a confirm of what was never published, on the publishing channel or another */
       amqp_basic_ack_t m = {.delivery_tag = 1000000 + below(w, 1000)};
       m.multiple = below(w, 2) > 0;
@@ -123,6 +132,11 @@ static void hostile (world *w) {
       unsigned n = 1 + below(w, CHANNELS);
       model_channel *ch = &l->channels[n];
       if (ch->consumer[0] != '\0' && ch->tag > 0) ch->tag -= 1;
+      break;
+    }
+    case 6: {  /* more than the prefetch */
+      unsigned n = l->state == CONN_UP ? consuming(w, l) : 0;
+      if (n != 0 && w->ledger.asked_count > 0) channel_flood(w, l, n);
       break;
     }
     default:

@@ -236,9 +236,32 @@ void ledger_settled_on_wire (world *w, conn *l, int i, eb_settlement how) {
 
 /* The user's. */
 
+static void hold (world *w, const eb_delivery *d) {
+  asked *a = &w->ledger.asked[d->consumer - 1];
+  if (a->epoch != d->epoch) {
+    a->epoch = d->epoch;
+    a->before = a->unsettled = 0;
+  }
+  a->newest = d->tag;
+  if (++a->unsettled > LIVES * a->prefetch)
+    violate(w, "consumer %d has a prefetch of %u, and %u deliveries", (int)d->consumer, a->prefetch, a->unsettled);
+}
+
+void ledger_settled (world *w, const eb_delivery *d) {
+  asked *a = d->consumer == 0 ? NULL : &w->ledger.asked[d->consumer - 1];
+  if (a != NULL && a->epoch == d->epoch && d->tag > a->before) a->unsettled--;
+}
+
+void ledger_cancelled (world *w, uint64_t consumer) {
+  asked *a = &w->ledger.asked[consumer - 1];
+  a->before = a->newest;
+  a->unsettled = 0;
+}
+
 handed *ledger_delivered (world *w, const eb_delivery *d) {
   ledger *g = &w->ledger;
   uint64_t i = d->properties.timestamp;
+  if (d->consumer != 0) hold(w, d);
   if (!d->properties.has_timestamp || i >= (uint64_t)g->handed_count) {
     if (!w->poisoned) violate(w, "a delivery that the broker never made");
     return NULL;

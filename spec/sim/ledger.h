@@ -8,6 +8,7 @@
  *               channel and connection it came on
  *   routed      an event reaches the queues that the program knows to be bound for it, and no others (see promise.h)
  *   deliveries  each reaches the user at most once, with the body that was published
+ *   prefetch    a consumer never has more of them than a broker may hand out at the worst
  *
  * The first violation of a run is kept; the run ends with it.
  */
@@ -53,6 +54,9 @@ struct asked {             /* an operation; its id is its index + 1 */
   bool cancelled;          /* the cancel was answered in time: no delivery from now on */
   bool cancelling;
   int target;              /* of a cancel */
+  uint64_t epoch;          /* of the channel that its deliveries come on */
+  uint64_t newest, before; /* tags: its last delivery, and its last when the broker cancelled it */
+  unsigned unsettled;      /* deliveries since then, not settled by the user */
 };
 
 typedef enum handed_state { HANDED_SENT, HANDED_HELD, HANDED_SETTLED, HANDED_DROPPED } handed_state;
@@ -113,5 +117,7 @@ void ledger_settled_on_wire (world *w, conn *l, int handed, eb_settlement how);
 
 /* The user's. */
 handed *ledger_delivered (world *w, const eb_delivery *d);
+void ledger_settled (world *w, const eb_delivery *d);
+void ledger_cancelled (world *w, uint64_t consumer);  /* by the broker */
 
 #endif

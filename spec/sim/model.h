@@ -24,6 +24,8 @@ enum {
   COPIES = 4096,
   WINDOW = 128,          /* confirms owed on one channel */
   UNACKED = 48,          /* deliveries out on one channel */
+  PREFETCH_MOST = 6,
+  LIVES = UNACKED / PREFETCH_MOST,  /* how often a prefetch may be out at once: see channel_take_back */
   NAME = 24
 };
 
@@ -71,6 +73,7 @@ typedef struct owed {    /* a confirm */
 typedef struct out {     /* a delivery not acknowledged */
   uint64_t tag;
   int handed;            /* in the ledger */
+  bool back;             /* its queue took it back, and the session was not told */
 } out;
 
 typedef struct model_channel {
@@ -85,6 +88,7 @@ typedef struct model_channel {
   out out[UNACKED];
   size_t out_count;
   unsigned prefetch;
+  uint64_t before;       /* what is out up to this tag counts no longer */
   char consumer[NAME];   /* its tag; "": none */
   int queue;             /* it consumes */
   /* the content under way */
@@ -165,6 +169,11 @@ void channel_end (world *w, conn *l, unsigned number);  /* what was out goes bac
 bool channel_confirm (world *w, conn *l, unsigned number);
 bool channel_deliver (world *w, conn *l, unsigned number);
 void channel_cancel_consumer (world *w, conn *l, unsigned number);
+/* As when the leader of a queue fails over: what is out goes back and is delivered again, a whole prefetch of it, and
+ * the consumer hears nothing. */
+void channel_take_back (world *w, conn *l, unsigned number);
+/* No broker: it sends far more than the prefetch, of nothing. */
+void channel_flood (world *w, conn *l, unsigned number);
 
 /* model_topology.c: exchanges, queues, bindings, routing, copies. */
 int topology_queue (const world *w, const char *name);

@@ -11,6 +11,7 @@ static void clear (model_channel *ch) {
   ch->published = ch->confirmed_upto = ch->tag = 0;
   ch->owed_count = ch->out_count = 0;
   ch->last_event = 0;
+  ch->before = 0;
   ch->prefetch = 0;
   ch->consumer[0] = '\0';
   ch->part = PART_NONE;
@@ -21,7 +22,7 @@ void channel_end (world *w, conn *l, unsigned number) {
   for (size_t i = 0; i < ch->out_count; i++) {
     handed *h = &w->ledger.handed[ch->out[i].handed];
     h->over = true;
-    topology_put_back(w, h->copy);
+    if (!ch->out[i].back) topology_put_back(w, h->copy);
   }
   clear(ch);
 }
@@ -111,9 +112,12 @@ static void end_publish (world *w, conn *l, unsigned number) {
     model_accuse(w, l, "more than %zu publishes are unconfirmed", w->plan.config.window_count);
     return;
   }
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < ch->owed_count; i++) bytes += w->ledger.asked[ch->owed[i].event - 1].size;
-  if (bytes >= w->plan.config.window_bytes && w->plan.timeouts == 0)
+  uint64_t bytes = 0;  /* what timed out weighs nothing any more */
+  for (size_t i = 0; i < ch->owed_count; i++) {
+    const asked *other = &w->ledger.asked[ch->owed[i].event - 1];
+    if (!other->answered) bytes += other->size;
+  }
+  if (bytes >= w->plan.config.window_bytes)
     model_accuse(w, l, "%llu bytes were unconfirmed already", (unsigned long long)bytes);
   ch->owed[ch->owed_count++] = o;
 }
@@ -244,31 +248,61 @@ static int give (world *w, conn *l, unsigned number, int q, int consumer, uint64
   if (c < 0) return -1;
   int h = ledger_hand(w, c, l, number, ++ch->tag, consumer);
   *tag = ch->tag;
-  ch->out[ch->out_count].tag = ch->tag;
-  ch->out[ch->out_count++].handed = h;
+  ch->out[ch->out_count++] = (out){ch->tag, h, false};
   if (w->broker.copies[c].redelivered) w->tally.redelivered++;
   return h;
 }
 
+static bool room (const model_channel *ch) {
+  unsigned n = 0;
+  for (size_t i = 0; i < ch->out_count; i++) n += ch->out[i].tag > ch->before;
+  return n < ch->prefetch;
+}
+
+static void send_delivery (world *w, conn *l, unsigned number, int event, bool redelivered, uint64_t stamp) {
+  model_channel *ch = &l->channels[number];
+  amqp_basic_deliver_t m;
+  memset(&m, 0, sizeof m);
+  m.consumer_tag = frame_text(ch->consumer);
+  m.delivery_tag = ch->tag;
+  m.redelivered = redelivered;
+  m.exchange = frame_text("");
+  m.routing_key = frame_text("key");
+  frame_method(w, l, number, AMQP_BASIC_DELIVER_METHOD, &m);
+  trace(w, "broker", "  event %d, tag %llu, delivery %d", event, (unsigned long long)ch->tag, (int)stamp);
+  frame_content(w, l, number, event, stamp);
+}
+
 bool channel_deliver (world *w, conn *l, unsigned number) {
   model_channel *ch = &l->channels[number];
-  if (ch->consumer[0] == '\0' || ch->out_count >= ch->prefetch) return false;
+  if (ch->consumer[0] == '\0' || !room(ch)) return false;
   if (!w->broker.prompt && draw_below(&w->draw, 3) == 0) return false;
   uint64_t tag;
   int h = give(w, l, number, ch->queue, atoi(ch->consumer + 1), &tag);
   if (h < 0) return false;
   const copy *c = &w->broker.copies[w->ledger.handed[h].copy];
-  amqp_basic_deliver_t m;
-  memset(&m, 0, sizeof m);
-  m.consumer_tag = frame_text(ch->consumer);
-  m.delivery_tag = tag;
-  m.redelivered = c->redelivered;
-  m.exchange = frame_text("");
-  m.routing_key = frame_text("key");
-  frame_method(w, l, number, AMQP_BASIC_DELIVER_METHOD, &m);
-  trace(w, "broker", "  event %d, tag %llu, delivery %d", c->event, (unsigned long long)tag, h);
-  frame_content(w, l, number, c->event, (uint64_t)h);
+  send_delivery(w, l, number, c->event, c->redelivered, (uint64_t)h);
   return true;
+}
+
+void channel_take_back (world *w, conn *l, unsigned number) {
+  model_channel *ch = &l->channels[number];
+  if (ch->out_count + ch->prefetch > (size_t)LIVES * ch->prefetch) return;
+  trace(w, "broker", "%d.%u takes back what is out, and tells nobody", l->serial, number);
+  for (size_t i = 0; i < ch->out_count; i++) {
+    handed *h = &w->ledger.handed[ch->out[i].handed];
+    if (!ch->out[i].back) topology_put_back(w, h->copy);
+    ch->out[i].back = h->over = true;
+  }
+  ch->before = ch->tag;
+}
+
+void channel_flood (world *w, conn *l, unsigned number) {
+  model_channel *ch = &l->channels[number];
+  for (unsigned i = 0; i < (LIVES + 1) * ch->prefetch; i++) {
+    ch->tag++;
+    send_delivery(w, l, number, 1, false, UINT64_MAX);
+  }
 }
 
 static void log_get (world *w, const char *queue, bool refused) {
@@ -329,6 +363,7 @@ static void consume (world *w, conn *l, unsigned number, const amqp_basic_consum
   }
   snprintf(ch->consumer, sizeof ch->consumer, "%s", tag);
   ch->queue = q;
+  ch->before = ch->tag;
   amqp_basic_consume_ok_t ok = {frame_text(tag)};
   frame_method(w, l, number, AMQP_BASIC_CONSUME_OK_METHOD, &ok);
 }
@@ -347,9 +382,9 @@ static void settle (world *w, conn *l, unsigned number, uint64_t tag, bool multi
     known |= o->tag == tag;
     ledger_settled_on_wire(w, l, o->handed, how);
     int c = w->ledger.handed[o->handed].copy;
-    if (how == EB_REQUEUE || how == EB_RETURN)
+    if (!o->back && (how == EB_REQUEUE || how == EB_RETURN))
       topology_put_back(w, c);
-    else
+    else if (!o->back)
       w->broker.copies[c].state = COPY_GONE;
     memmove(o, o + 1, (ch->out_count - i - 1) * sizeof *o);
     ch->out_count--;

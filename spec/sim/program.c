@@ -96,7 +96,7 @@ static void subscribe (world *w) {
   char tag[NAME];
   const char *queue = program_some_queue(w);
   snprintf(tag, sizeof tag, "c%d", (int)item->id);
-  a->prefetch = 1 + draw_below(&w->draw, 6);
+  a->prefetch = 1 + draw_below(&w->draw, PREFETCH_MOST);
   snprintf(a->queue, sizeof a->queue, "%s", queue);
   op->queue = program_keep(item, queue);
   op->tag = program_keep(item, tag);
@@ -160,6 +160,7 @@ static void settle (world *w, size_t i, eb_settlement how) {
   h->settled_at = u->written + eb_buffer_size(eb_session_output(u->session));
   u->settled = *d;
   u->settled_one = true;
+  ledger_settled(w, d);
   d->settlement = how;
   trace(w, "user", "settles delivery %d: %s", (int)d->properties.timestamp, names[how]);
   program_submit(w, &d->item);

@@ -34,6 +34,7 @@ void user_take (world *w) {
     switch (item->kind) {
       case EB_ITEM_DELIVERY: program_delivered(w, (eb_delivery *)item); break;
       case EB_ITEM_NOTICE:
+        if (((eb_notice *)item)->event == EB_EVENT_CANCELLED) ledger_cancelled(w, ((eb_notice *)item)->consumer);
         trace(w, "user", "notice: %s%s%s", eb_event_name(((eb_notice *)item)->event), item->error != NULL ? ": " : "",
               item->error != NULL ? item->error->message : "");
         eb_item_free(item);
@@ -152,6 +153,7 @@ static void check (world *w, const eb_session_stats *before) {
   eb_session_get_stats(u->session, &now);
   if (now.unconfirmed > w->plan.config.window_count) violate(w, "%zu publishes are unconfirmed", now.unconfirmed);
   if (before->blocked && now.published > before->published) violate(w, "it publishes although it is blocked");
+  if (now.input >= now.frame_max) violate(w, "%zu bytes are kept of one frame", now.input);
   if (eb_buffer_size(output(u)) > OUT_MOST) violate(w, "%zu bytes wait to be written", eb_buffer_size(output(u)));
   if (u->conn != NULL && u->conn->heartbeat > 0) {
     eb_ms beat = (eb_ms)u->conn->heartbeat * 1000;
