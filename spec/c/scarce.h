@@ -9,6 +9,7 @@
 #define SCARCE_H
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <execinfo.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -60,6 +61,7 @@ SCARCE_EARLY static bool scarce_out (void) {
   long n = ++scarce_asked;
   if (n < scarce_fails_at || (n > scarce_fails_at && !scarce_lasts)) return false;
   scarce_failed++;
+  errno = ENOMEM;
   return true;
 }
 
