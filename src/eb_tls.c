@@ -18,7 +18,8 @@ const char *eb_tls_reason (unsigned long e) {
 bool eb_tls_out_of_memory (void) {
   bool out = false;
   for (unsigned long e; (e = ERR_get_error()) != 0;)
-    out = out || ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE;
+    out = out || ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE ||
+          (ERR_GET_LIB(e) == ERR_LIB_SYS && ERR_GET_REASON(e) == ENOMEM);
   return out;
 }
 

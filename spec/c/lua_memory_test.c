@@ -246,7 +246,29 @@ TEST(an_event_whose_publish_raised_is_not_published) {
   lua_close(L);
 }
 
+static void *await_all (void *barrier) {
+  pthread_barrier_wait(barrier);
+  return NULL;
+}
+
+/* The C library keeps the stacks of threads that have ended, each with a block: as many as ever run at once here. */
+static void keep_stacks (void) {
+  enum { STACKS = 8, STACK_SIZE = 1024 * 1024 };
+  pthread_t threads[STACKS];
+  pthread_barrier_t all;
+  pthread_attr_t attr;
+  pthread_barrier_init(&all, NULL, STACKS);
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, STACK_SIZE);
+  for (int i = 0; i < STACKS; i++)
+    if (pthread_create(&threads[i], &attr, await_all, &all) != 0) abort();
+  for (int i = 0; i < STACKS; i++) pthread_join(threads[i], NULL);
+  pthread_attr_destroy(&attr);
+  pthread_barrier_destroy(&all);
+}
+
 int main (void) {
+  keep_stacks();
   signal(SIGPIPE, SIG_IGN);
   scarce_gate = &inside;
   port = dead_port();

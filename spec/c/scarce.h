@@ -31,11 +31,14 @@ void *SCARCE_REAL(malloc) (size_t n);
 void *SCARCE_REAL(calloc) (size_t n, size_t size);
 void *SCARCE_REAL(realloc) (void *p, size_t n);
 void SCARCE_REAL(free) (void *p);
+/* Seen by the libraries, too. */
+#pragma GCC visibility push(default)
 void *malloc (size_t n);
 void *calloc (size_t n, size_t size);
 void *realloc (void *p, size_t n);
 void free (void *p);
 char *strdup (const char *text);
+#pragma GCC visibility pop
 
 static atomic_long scarce_live;
 static atomic_long scarce_asked, scarce_fails_at, scarce_failed;
@@ -103,6 +106,14 @@ char *strdup (const char *text) {
   return p == NULL ? NULL : memcpy(p, text, n);
 }
 
+/* What is taken once is not to look lost. */
+__attribute__((constructor)) static void scarce_begin (void) {
+  static char out[BUFSIZ];
+  void *frame;
+  setvbuf(stdout, out, _IOFBF, sizeof out);
+  backtrace(&frame, 1);  /* the first one loads its library */
+}
+
 /* The lowest that is free: higher after a run that leaves one open. */
 static int scarce_descriptor (void) {
   int fd = dup(STDOUT_FILENO);
@@ -132,8 +143,6 @@ static bool scarce_survives (bool (*run)(void), long n) {
 
 /* 0, or the allocation whose failure 'run' did not survive. */
 static long scarce_each (bool (*run)(void), bool lasts) {
-  void *frame;
-  backtrace(&frame, 1);  /* the first one loads its library */
   scarce_at(0);
   if (!run()) return -1;
   scarce_lasts = lasts;
