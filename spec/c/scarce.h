@@ -31,8 +31,12 @@ void *SCARCE_REAL(malloc) (size_t n);
 void *SCARCE_REAL(calloc) (size_t n, size_t size);
 void *SCARCE_REAL(realloc) (void *p, size_t n);
 void SCARCE_REAL(free) (void *p);
-/* Seen by the libraries, too. */
+/* Seen by the libraries, too, but for a sanitizer, whose own allocations come from them. */
+#if defined(EB_ASAN) || defined(EB_TSAN)
+#pragma GCC visibility push(hidden)
+#else
 #pragma GCC visibility push(default)
+#endif
 void *malloc (size_t n);
 void *calloc (size_t n, size_t size);
 void *realloc (void *p, size_t n);
