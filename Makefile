@@ -33,6 +33,7 @@ MODULE = $(MODULE_DIR)/eventbus/core.so
 HOST = $(MODULE_DIR)/lua
 ARCHIVE = $(BUILD)/$(LUA_NAME)/libeventbus.a
 CTEST_DIR = $(BUILD)/spec/$(FLAVOUR)
+LUA_CTEST_DIR = $(BUILD)/$(LUA_NAME)/spec/$(FLAVOUR)
 SIM_DIR = $(BUILD)/sim/$(FLAVOUR)
 SIMULATE = $(SIM_DIR)/simulate
 # Those in C; and those in Lua, with the core linked in.
@@ -42,14 +43,16 @@ FUZZ_TARGETS = $(FUZZ_ENGINE) $(FUZZ_LUA)
 
 ENGINE_SOURCES := $(sort $(wildcard src/eb_*.c))
 BINDING_SOURCES := $(sort $(wildcard src/lua_*.c))
-CTEST_SOURCES := $(sort $(wildcard spec/c/*_test.c))
+CTEST_SOURCES := $(sort $(filter-out spec/c/lua_%,$(wildcard spec/c/*_test.c)))
+# Of the binding, whose Lua lets a program give it memory: LuaJIT does not.
+LUA_CTEST_SOURCES := $(if $(filter 5.4,$(LUA)),$(sort $(wildcard spec/c/lua_*_test.c)))
 SIM_SOURCES := $(sort $(wildcard spec/sim/*.c))
 PEERS = $(BUILD)/bench/peers
 LUA_SOURCES := $(shell find lua -name '*.lua' 2>/dev/null | sort)
 
 ENGINE_OBJECTS := $(ENGINE_SOURCES:src/%.c=$(ENGINE_DIR)/%.o)
 BINDING_OBJECTS := $(BINDING_SOURCES:src/%.c=$(BINDING_DIR)/%.o)
-CTESTS := $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%)
+CTESTS := $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%) $(LUA_CTEST_SOURCES:spec/c/%.c=$(LUA_CTEST_DIR)/%)
 
 # What a packager or user may replace.
 CC ?= cc
@@ -476,6 +479,7 @@ help:
 
 .PHONY: objects ctests interop fork-module host
 objects: $(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o) \
+	$(LUA_CTEST_SOURCES:spec/c/%.c=$(LUA_CTEST_DIR)/%.o) \
 	$(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o)
 	@:
 ctests: $(CTESTS)
@@ -541,6 +545,13 @@ $(CTEST_DIR)/%.o: spec/c/%.c | $(BUILD)/$(LUA_NAME)/headers
 $(CTEST_DIR)/%: $(CTEST_DIR)/%.o $(ENGINE_OBJECTS)
 	$(call say,LD)$(CC) $(FLAVOUR_FLAGS) $(LDFLAGS) -o $@ $^ $(LIB_LIBS) -lm
 
+$(LUA_CTEST_DIR)/%.o: spec/c/%.c | $(BUILD)/$(LUA_NAME)/headers
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) -Isrc $(LUA_CFLAGS) $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(LUA_CTEST_DIR)/%: $(LUA_CTEST_DIR)/%.o $(ENGINE_OBJECTS) $(BINDING_OBJECTS)
+	$(call say,LD)$(CC) $(FLAVOUR_FLAGS) $(LDFLAGS) -o $@ $^ $(LUA_LIBS) $(LIB_LIBS) -lm
+
 $(SIM_DIR)/%.o: spec/sim/%.c | $(BUILD)/$(LUA_NAME)/headers
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) -Isrc $(LIB_CFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -572,6 +583,6 @@ $(BUILD)/$(LUA_NAME)/headers:
 		echo "the headers of rabbitmq-c were not found; type: make deps" >&2; exit 1
 	@touch $@
 
-.SECONDARY: $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o)
+.SECONDARY: $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o) $(LUA_CTEST_SOURCES:spec/c/%.c=$(LUA_CTEST_DIR)/%.o)
 
--include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(SIM_DIR)/*.d $(PEERS)/*.d)
+-include $(wildcard $(ENGINE_DIR)/*.d $(BINDING_DIR)/*.d $(CTEST_DIR)/*.d $(LUA_CTEST_DIR)/*.d $(SIM_DIR)/*.d $(PEERS)/*.d)

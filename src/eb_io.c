@@ -25,6 +25,7 @@ struct eb_io {
   atomic_bool polled;         /* by the Lua thread: its descriptor stays open */
   atomic_bool refused;        /* a lead, for the thread was at work: it stays */
   bool joined;
+  eb_notice *last;            /* EB_EVENT_CLOSED: made first, so that it always comes */
   eb_io *next;                /* of the running; under all_lock */
   pthread_mutex_t stats_lock;
   eb_session_stats stats;     /* under stats_lock */
@@ -112,8 +113,9 @@ eb_io *eb_io_new (const eb_io_config *config, eb_inbox *inbox, eb_error *err) {
   atomic_init(&io->refused, false);
   io->inbox = inbox;
   io->id = config->id;
+  io->last = eb_item_new(EB_ITEM_NOTICE, sizeof *io->last, 0);
   io->session = eb_session_new(&config->session);
-  if (io->session == NULL) goto no_memory;
+  if (io->last == NULL || io->session == NULL) goto no_memory;
   if (eb_link_init(&io->link, &config->link, io->session, config->session.seed,
                    err))
     return io;
@@ -134,6 +136,7 @@ void eb_io_free (eb_io *io) {
   }
   eb_link_fini(&io->link);
   eb_session_free(io->session);
+  if (io->last != NULL) eb_item_free(&io->last->item);
   eb_outbox_fini(&io->outbox);
   pthread_mutex_destroy(&io->stats_lock);
   pthread_mutex_destroy(&io->drive);
@@ -349,8 +352,10 @@ static void *run (void *arg) {
   bury(io);
   eb_session_detach(io->session, &why, eb_clock_now());
   eb_session_fail(io->session, &why, eb_clock_now());
-  eb_session_notice(io->session, EB_EVENT_CLOSED, 0, NULL);
   eb_session_take(io->session, &events);
+  io->last->event = EB_EVENT_CLOSED;
+  eb_list_push(&events, &io->last->item);
+  io->last = NULL;
   for (eb_item *item = events.first; item != NULL; item = item->next)
     if (item->kind == EB_ITEM_NOTICE) item->id = io->id;
   eb_inbox_push(io->inbox, &events);

@@ -156,6 +156,15 @@ void channel_expect (channel *ch, content_kind kind, eb_delivery *d) {
   ch->has_header = false;
 }
 
+bool channel_delivers (eb_session *s, channel *ch, eb_delivery *d) {
+  bool stale = d->tag <= ch->acks.last;
+  if (!stale && eb_acks_deliver(&ch->acks, d->tag)) return true;
+  eb_item_free(&d->item);
+  return stale ? session_breakf(s, EB_ERR_PROTOCOL,
+                                "a delivery tag out of order")
+               : session_breakf(s, EB_ERR_NO_MEMORY, "no memory for a message");
+}
+
 static void finish (eb_session *s, channel *ch) {
   eb_delivery *d = ch->assembly;
   content_kind kind = ch->content;

@@ -306,10 +306,7 @@ static bool on_deliver (eb_session *s, consumer *c,
   d->redelivered = m->redelivered != 0;
   /* On a channel being closed it goes back by itself: there is no settling. */
   if (c->ch.state != CHAN_CLOSING) {
-    if (!eb_acks_deliver(&c->ch.acks, d->tag)) {
-      eb_item_free(&d->item);
-      return session_breakf(s, EB_ERR_PROTOCOL, "a delivery tag out of order");
-    }
+    if (!channel_delivers(s, &c->ch, d)) return false;
     s->unsettled++;
   }
   channel_expect(&c->ch, CONTENT_DELIVER, d);

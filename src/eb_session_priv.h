@@ -189,6 +189,8 @@ bool channel_header (eb_session *s, channel *ch, const eb_frame *frame);
 bool channel_body (eb_session *s, channel *ch, const eb_frame *frame);
 /* 'd' was begun by a method; its header and body follow. */
 void channel_expect (channel *ch, content_kind kind, eb_delivery *d);
+/* It is out from now on. False: the session is broken, and 'd' freed. */
+bool channel_delivers (eb_session *s, channel *ch, eb_delivery *d);
 /* The delivery was settled: now sent, or to be coalesced. */
 bool channel_settle (eb_session *s, channel *ch, const eb_delivery *d);
 /* Sends the acks that are due; 'all' waits for no company. */
@@ -228,7 +230,8 @@ bool caller_idle (const caller *c);  /* nobody waits for an answer */
 caller *caller_of (eb_session *s, const channel *ch);
 
 /* eb_session_record.c */
-void record_answered (eb_session *s, const eb_rpc *call);
+/* False: there is no memory to keep it by, and the session is broken. */
+bool record_answered (eb_session *s, const eb_rpc *call);
 bool records_restore (eb_session *s);  /* queues calls in front of all others */
 void records_free (eb_session *s);
 /* The queue's present name; 'queue' itself unless the broker renamed it. */

@@ -173,22 +173,23 @@ static record *add_record (eb_session *s, const eb_rpc *call) {
 
 /* Of two declarations the later counts: the broker accepts another of the same
 ** name only when the first is gone. */
-static void remember (eb_session *s, const eb_rpc *call) {
+static bool remember (eb_session *s, const eb_rpc *call) {
   record *r = record_of(s, call);
-  if (r != NULL && is_binding(call)) return;
+  if (r != NULL && is_binding(call)) return true;
   eb_rpc *kept = copy_call(call);
-  if (kept == NULL) return;
+  if (kept == NULL) return false;
   if (!copy_name(kept->item.arena, call->answer_name, &kept->answer_name) ||
       (r == NULL && (r = add_record(s, call)) == NULL)) {
     eb_item_free(&kept->item);
-    return;
+    return false;
   }
   if (r->call != NULL) eb_item_free(&r->call->item);
   r->call = kept;
   set_actual(r, call);
+  return true;
 }
 
-void record_answered (eb_session *s, const eb_rpc *call) {
+bool record_answered (eb_session *s, const eb_rpc *call) {
   switch (call->method) {
     case EB_EXCHANGE_DECLARE: case EB_QUEUE_DECLARE:
     case EB_EXCHANGE_BIND: case EB_QUEUE_BIND:
@@ -196,16 +197,17 @@ void record_answered (eb_session *s, const eb_rpc *call) {
         record *r = record_of_queue(s, call->routing_key);
         if (call->method == EB_QUEUE_DECLARE && r != NULL) set_actual(r, call);
       } else if ((call->flags & EB_PASSIVE) == 0) {
-        remember(s, call);
+        return remember(s, call) ||
+               session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
       }
-      break;
+      return true;
     default:
       for (record **at = &s->records; *at != NULL;)
         if (takes_back(call, (*at)->call))
           drop(at);
         else
           at = &(*at)->next;
-      break;
+      return true;
   }
 }
 

@@ -253,10 +253,7 @@ static bool on_get_ok (eb_session *s, caller *c,
   d->tag = m->delivery_tag;
   d->redelivered = m->redelivered != 0;
   call->messages = m->message_count;
-  if (!eb_acks_deliver(&c->ch.acks, d->tag)) {
-    eb_item_free(&d->item);
-    return session_breakf(s, EB_ERR_PROTOCOL, "a delivery tag out of order");
-  }
+  if (!channel_delivers(s, &c->ch, d)) return false;
   channel_expect(&c->ch, CONTENT_GET, d);
   return true;
 }
@@ -293,11 +290,11 @@ bool caller_method (eb_session *s, caller *c, amqp_method_t *m) {
     return session_breakf(s, EB_ERR_PROTOCOL, "%s without its question",
                           amqp_method_name(m->id));
   eb_list_pop(&c->sent);
-  if (!fill_answer(s, call, m)) {
+  /* Asked once more on the next connection: what is not kept is not restored. */
+  if (!fill_answer(s, call, m) || (call->record && !record_answered(s, call))) {
     eb_list_push_front(&c->sent, &call->item);
     return false;
   }
-  if (call->record) record_answered(s, call);
   answer(s, call, NULL);
   none_under_way(s, c);
   return true;

@@ -14,6 +14,15 @@ const char *eb_tls_reason (unsigned long e) {
   return reason != NULL ? reason : "unknown reason";
 }
 
+/* What OpenSSL makes of it on the way up is any verdict: "ee key too small". */
+bool eb_tls_out_of_memory (void) {
+  bool out = false;
+  for (unsigned long e; (e = ERR_get_error()) != 0;)
+    out = out || ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE ||
+          (ERR_GET_LIB(e) == ERR_LIB_SYS && ERR_GET_REASON(e) == ENOMEM);
+  return out;
+}
+
 /* Never ask on the terminal of a server. */
 static int no_password (char *to, int size, int writing, void *asked) {
   (void)to, (void)size, (void)writing;
@@ -23,7 +32,9 @@ static int no_password (char *to, int size, int writing, void *asked) {
 
 static bool unreadable (const char *option, const char *path, int e,
                         eb_error *err) {
-  return eb_error_set(err, EB_ERR_TLS, "%s %s: %s", option, path, strerror(e));
+  bool scarce = e == ENOMEM || e == EMFILE || e == ENFILE;
+  return eb_error_set(err, scarce ? EB_ERR_NO_MEMORY : EB_ERR_TLS, "%s %s: %s",
+                      option, path, strerror(e));
 }
 
 /* OpenSSL's own words for these are "system lib" and "PEM lib". */
@@ -147,8 +158,12 @@ eb_tls *eb_tls_new (const eb_tls_options *o, eb_error *err) {
             (tls->ctx = new_context(o, err)) != NULL &&
             load_ca(tls->ctx, o->cacertfile, err) &&
             load_client(tls->ctx, o, err);
-  ERR_clear_error();
-  if (ok) return tls;
+  if (ok) {
+    ERR_clear_error();
+    return tls;
+  }
+  if (eb_tls_out_of_memory())
+    eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for TLS");
   eb_tls_free(tls);
   return NULL;
 }

@@ -17,6 +17,8 @@ struct eb_tls {
 
 /* The text of an entry of OpenSSL's error queue. */
 const char *eb_tls_reason (unsigned long e);
+/* Whether something in OpenSSL's queue of errors, which is empty then, came of that. */
+bool eb_tls_out_of_memory (void);
 
 /* OpenSSL calls these for every stream, found by SSL_get_app_data. The first
 ** keeps for the message what was wrong with a certificate, and changes nothing:

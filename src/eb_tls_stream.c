@@ -325,6 +325,23 @@ static void describe_alert (eb_tls_stream *s, int alert, eb_error *err) {
                  "may tell why", s->peer, text);
 }
 
+/* OpenSSL's own failure, and no verdict on the peer: it may be tried again. */
+static bool is_own (unsigned long e) {
+  switch (ERR_GET_LIB(e)) {
+    case ERR_LIB_EVP: case ERR_LIB_BIO: case ERR_LIB_CRYPTO: case ERR_LIB_RAND:
+#if defined(ERR_LIB_PROV)
+    case ERR_LIB_PROV:
+#endif
+      return true;
+    default: break;
+  }
+  switch (ERR_GET_REASON(e)) {
+    case ERR_R_INTERNAL_ERROR: case ERR_R_INIT_FAIL: case ERR_R_EVP_LIB:
+      return true;
+    default: return false;
+  }
+}
+
 static void describe_tls (eb_tls_stream *s, unsigned long e, eb_error *err) {
   int reason = ERR_GET_REASON(e);
   if (ERR_GET_LIB(e) == ERR_LIB_SSL) {
@@ -351,8 +368,8 @@ static void describe_tls (eb_tls_stream *s, unsigned long e, eb_error *err) {
       default: break;
     }
   }
-  eb_error_set(err, EB_ERR_TLS, "TLS with %s failed: %s", s->peer,
-               eb_tls_reason(e));
+  eb_error_set(err, is_own(e) ? EB_ERR_CONNECTION : EB_ERR_TLS,
+               "TLS with %s failed: %s", s->peer, eb_tls_reason(e));
 }
 
 /* The alert of a broker that wants a client certificate may be lost when it
@@ -384,7 +401,9 @@ static void describe (eb_tls_stream *s, const result *r, eb_error *err) {
 static eb_io_status failed (eb_tls_stream *s, const result *r, eb_error *err) {
   describe(s, r, err);
   s->broken = true;
-  ERR_clear_error();
+  if (eb_tls_out_of_memory() ||
+      SSL_get_verify_result(s->ssl) == X509_V_ERR_OUT_OF_MEM)
+    eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for TLS with %s", s->peer);
   return EB_IO_FAILED;
 }
 

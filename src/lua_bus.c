@@ -182,7 +182,10 @@ int lua_bus_open (lua_State *L) {
   memset(b, 0, sizeof *b);
   luaL_setmetatable(L, LUA_BUS_TYPE);
   b->ref = calloc(1, sizeof *b->ref);
-  if (b->ref == NULL) return luaL_error(L, "out of memory");
+  if (b->ref == NULL) {
+    eb_error_set(&err, EB_ERR_NO_MEMORY, "no memory for a bus");
+    return lua_fail(L, &err);
+  }
   b->ref->refs = 1;
   b->ref->bus = make_bus(&o, &err);
   if (b->ref->bus == NULL) return lua_fail(L, &err);

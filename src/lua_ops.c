@@ -266,8 +266,9 @@ static bool mirror (eb_publish *p, const lua_envelope_info *info,
          add_tenant(p, tenant, err);
 }
 
-/* Posts the event that was written to the scratch at 'scratch': id and event's id,
-** or nil, err. Exchange and key are at 2 and 3. */
+/* Posts the event that was written to the scratch at 'scratch', and whose id is on
+** top: id and event's id, or nil, err. Exchange and key are at 2 and 3. Nothing raises
+** behind the post: an event on its way must not be told as an error. */
 static int post_event (lua_State *L, lua_bus *b, int scratch, int props,
                        const lua_envelope_info *info, eb_ms until, bool urgent,
                        bool quiet) {
@@ -290,7 +291,7 @@ static int post_event (lua_State *L, lua_bus *b, int scratch, int props,
     return give_up(L, b, &err);
   int n = post(L, b, urgent);
   if (n == 1) {
-    lua_pushlstring(L, info->id.p, info->id.n);
+    lua_insert(L, -2);
     n = 2;
   }
   lua_scratch_give(L, scratch);
@@ -311,8 +312,9 @@ static int lops_publish_event (lua_State *L) {
   if (!ready(b, 0, &err)) return lua_fail(L, &err);
   eb_buffer *text = &lua_scratch_take(L)->out;  /* at 8 */
   /* Encoding runs Lua: a codec, or a finalizer. The bus may be closed by it. */
-  if (!lua_envelope_encode(L, 4, 7, text, &info, &err) ||
-      !ready(b, eb_buffer_size(text), &err)) {
+  bool ok = lua_envelope_encode(L, 4, 7, text, &info, &err);
+  if (ok) lua_pushlstring(L, info.id.p, info.id.n);
+  if (!ok || !ready(b, eb_buffer_size(text), &err)) {
     lua_scratch_give(L, 8);
     return lua_fail(L, &err);
   }
@@ -336,8 +338,9 @@ static int lops_publish_fields (lua_State *L) {
   lua_settop(L, 15);
   if (!ready(b, 0, &err)) return lua_fail(L, &err);
   eb_buffer *text = &lua_scratch_take(L)->out;  /* at 16 */
-  if (!lua_envelope_write(L, &at, 6, text, &info, &err) ||
-      !ready(b, eb_buffer_size(text), &err)) {
+  bool ok = lua_envelope_write(L, &at, 6, text, &info, &err);
+  if (ok) lua_pushlstring(L, info.id.p, info.id.n);
+  if (!ok || !ready(b, eb_buffer_size(text), &err)) {
     lua_scratch_give(L, 16);
     return lua_fail(L, &err);
   }

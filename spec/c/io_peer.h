@@ -8,10 +8,16 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../src/eb_codec.h"
@@ -19,10 +25,13 @@
 
 enum { PATIENCE_MS = 10000 };
 
-typedef enum manner { NORMAL, SILENT, FORCE_ONCE, REFUSE_LOGIN, NEVER_CONFIRM, HANG_UP } manner;
+typedef enum manner { NORMAL, SILENT, FORCE_ONCE, REFUSE_LOGIN, NEVER_CONFIRM, HANG_UP, QUEUE } manner;
 
 /* A broker that hangs up does so in the midst of every so many publishes. */
 enum { HANG_UP_AFTER = 37 };
+
+/* One that queues delivers what was published to whoever consumes, so many at a time. */
+enum { QUEUE_PREFETCH = 10 };
 
 /* The broker. One connection after the other. */
 
@@ -38,6 +47,7 @@ typedef struct broker {
   atomic_int consumes;
   atomic_bool cancel;      /* the consumer, once */
   atomic_int closed_in_order;
+  atomic_int ready;        /* published, and out with nobody */
 } broker;
 
 typedef struct talk {
@@ -48,6 +58,8 @@ typedef struct talk {
   uint64_t tag;
   uint64_t body;   /* still to come */
   uint16_t consumer;   /* its channel */
+  uint64_t given;      /* the last delivery's tag */
+  uint64_t acked;      /* up to here: a consumer of ours acknowledges in order */
   bool over;
 } talk;
 
@@ -79,6 +91,49 @@ static inline void say_cancel (talk *t) {
   say(t, t->consumer, AMQP_BASIC_CANCEL_METHOD, &m);
 }
 
+static inline void put_frame (talk *t, int type, uint16_t channel, const void *payload, size_t n) {
+  const uint8_t head[7] = {(uint8_t)type,       (uint8_t)(channel >> 8), (uint8_t)channel, (uint8_t)(n >> 24),
+                           (uint8_t)(n >> 16), (uint8_t)(n >> 8),       (uint8_t)n};
+  eb_buffer_append(&t->out, head, sizeof head);
+  eb_buffer_append(&t->out, payload, n);
+  eb_buffer_putc(&t->out, 0xCE);
+}
+
+/* An event of four bytes with a table of headers. */
+static inline void say_delivery (talk *t) {
+  uint8_t header[600] = {0, AMQP_BASIC_CLASS, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4};
+  amqp_basic_deliver_t m;
+  amqp_basic_properties_t props;
+  amqp_table_entry_t said;
+  memset(&m, 0, sizeof m);
+  memset(&props, 0, sizeof props);
+  memset(&said, 0, sizeof said);
+  m.consumer_tag = eb_codec_cstring("eventbus-1");
+  m.delivery_tag = ++t->given;
+  m.exchange = eb_codec_cstring("orders");
+  m.routing_key = eb_codec_cstring("k");
+  said.key = eb_codec_cstring("tenant_id");
+  said.value.kind = AMQP_FIELD_KIND_UTF8;
+  said.value.value.bytes = eb_codec_cstring("one");
+  props._flags = AMQP_BASIC_HEADERS_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG;
+  props.message_id = eb_codec_cstring("id");
+  props.headers.num_entries = 1;
+  props.headers.entries = &said;
+  int n = amqp_encode_properties(AMQP_BASIC_CLASS, &props, (amqp_bytes_t){sizeof header - 12, header + 12});
+  if (n < 0) abort();
+  say(t, t->consumer, AMQP_BASIC_DELIVER_METHOD, &m);
+  put_frame(t, AMQP_FRAME_HEADER, t->consumer, header, 12 + (size_t)n);
+  put_frame(t, AMQP_FRAME_BODY, t->consumer, "body", 4);
+}
+
+static inline void deliver (talk *t) {
+  broker *b = t->b;
+  while (t->consumer != 0 && t->given - t->acked < QUEUE_PREFETCH && atomic_load(&b->ready) > 0) {
+    atomic_fetch_sub(&b->ready, 1);
+    say_delivery(t);
+  }
+}
+
 static inline void confirm (talk *t, uint16_t channel) {
   amqp_basic_ack_t m = {++t->tag, 0};
   int published = atomic_fetch_add(&t->b->publishes, 1) + 1;
@@ -86,6 +141,7 @@ static inline void confirm (talk *t, uint16_t channel) {
     t->over = true;
     return;
   }
+  if (t->b->manner == QUEUE) atomic_fetch_add(&t->b->ready, 1);
   if (t->b->manner != NEVER_CONFIRM) say(t, channel, AMQP_BASIC_ACK_METHOD, &m);
 }
 
@@ -113,6 +169,10 @@ static inline void hear_method (talk *t, const eb_frame *f) {
       break;
     case AMQP_CONNECTION_CLOSE_OK_METHOD: t->over = true; break;
     case AMQP_BASIC_PUBLISH_METHOD: break;
+    case AMQP_BASIC_ACK_METHOD:
+      t->acked = 0;
+      for (int i = 0; i < 8; i++) t->acked = t->acked << 8 | p[4 + i];
+      break;
     case AMQP_BASIC_CONSUME_METHOD:
       t->consumer = f->channel;
       say_ok(t, f->channel, AMQP_BASIC_CONSUME_OK_METHOD);
@@ -151,7 +211,7 @@ static inline bool transfer (talk *t) {
     eb_buffer_consume(&t->out, (size_t)n);
   }
   struct pollfd p = {t->fd, POLLIN, 0};
-  if (poll(&p, 1, 5) <= 0) return true;
+  if (poll(&p, 1, t->b->manner == QUEUE ? 1 : 5) <= 0) return true;
   ssize_t n = recv(t->fd, bytes, sizeof bytes, 0);
   return n > 0 && eb_buffer_append(&t->in, bytes, (size_t)n);
 }
@@ -177,7 +237,9 @@ static inline void serve (broker *b, int fd) {
     }
     if (greeted) hear(&t);
     if (atomic_exchange(&b->cancel, false)) say_cancel(&t);
+    if (b->manner == QUEUE) deliver(&t);
   }
+  atomic_fetch_add(&b->ready, (int)(t.given - t.acked));
   eb_buffer_fini(&t.in);
   eb_buffer_fini(&t.out);
   empty_amqp_pool(&t.pool);
@@ -230,6 +292,44 @@ static inline void broker_stop (broker *b) {
   atomic_store(&b->stop, true);
   pthread_join(b->thread, NULL);
   close(b->listener);
+}
+
+/* The same in processes of its own, one for each connection: a test that makes memory fail has none of it for itself.
+ * 'b' is shared with them. */
+
+static inline void die_with_parent (void) {
+#if defined(__linux__)
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+}
+
+static inline pid_t broker_fork (broker **shared, manner how) {
+  broker *b = mmap(NULL, sizeof *b, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (b == MAP_FAILED) abort();
+  broker_listen(b, how);
+  *shared = b;
+  pid_t pid = fork();
+  if (pid != 0) {
+    close(b->listener);
+    return pid;
+  }
+  die_with_parent();
+  signal(SIGCHLD, SIG_IGN);
+  for (;;) {
+    int fd = accept(b->listener, NULL, NULL);
+    if (fd < 0) continue;
+    if (fork() == 0) {
+      die_with_parent();
+      serve(b, fd);
+      _exit(0);
+    }
+    close(fd);
+  }
+}
+
+static inline void broker_kill (pid_t pid) {
+  kill(pid, SIGKILL);
+  waitpid(pid, NULL, 0);
 }
 
 /* A port where nobody listens. */

@@ -7,6 +7,7 @@
 #ifndef SESSION_PEER_H
 #define SESSION_PEER_H
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "../../src/eb_codec.h"
@@ -16,7 +17,7 @@
 enum { PEER_IDS = 4096, PEER_NOTHING = 0, PEER_HEADER = 1, PEER_BODY = 2, PEER_HEARTBEAT = 3, PEER_GREETING = 4 };
 
 /* True while the session works: where a test makes allocations fail. */
-static bool peer_inside;
+static atomic_bool peer_inside;
 
 typedef struct peer {
   eb_session *s;

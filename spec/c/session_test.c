@@ -10,7 +10,7 @@
 #include "session_test_consume.c"
 #include "session_test_prefetch.c"
 #include "session_test_life.c"
-#if defined(__GLIBC__) && !defined(EB_ASAN) && !defined(EB_TSAN)
+#if defined(__GLIBC__)
 #include "session_test_memory.c"
 #define MALLOC_IS_OURS 1
 #endif
@@ -134,6 +134,9 @@ int main (void) {
   RUN(random_frames_never_crash);
 #if defined(MALLOC_IS_OURS)
   RUN(memory_that_runs_out_anywhere_is_survived_and_leaked_nowhere);
+  RUN(memory_that_is_out_for_good_is_survived_and_leaked_nowhere);
+  RUN(what_was_declared_is_restored_though_memory_was_out_for_a_moment);
+  RUN(a_connection_lost_for_want_of_memory_says_so);
 #endif
   return check_done();
 }

@@ -116,7 +116,7 @@ return {
   { "exchanges come back transient", "eb_session_record.c",
     "  n->flags = c->flags;\n", "  n->flags = c->method == EB_EXCHANGE_DECLARE ? 0 : c->flags;\n" },
   { "what was declared anew comes back as it was first", "eb_session_record.c",
-    "if (r != NULL && is_binding(call)) return;", "if (r != NULL) return;" },
+    "if (r != NULL && is_binding(call)) return true;", "if (r != NULL) return true;" },
   { "a binding is restored before what it binds", "eb_session_record.c",
     "while (*at != NULL && (is_binding(call) || !is_binding((*at)->call)))", "while (*at != NULL)" },
   { "an unbind forgets the bindings with other keys", "eb_session_record.c",
