@@ -176,7 +176,7 @@ test: deps
 ## test-lua   the specs in which it matters which Lua it is, and no C unit tests; LUA=...
 .PHONY: test-lua
 OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure fork http journal json json_cjson json_scratch \
-	loops mismatch options outcome pattern platform retry_policy router script settled stop timers tls topology unconfirmed units
+	loops mismatch options outcome pattern platform retry_policy router script settled stop ticket timers tls topology unconfirmed units
 test-lua:
 	@$(MAKE) --no-print-directory test LUA=$(LUA) SPEC="$(OF_LUA:%=spec/%_spec.lua)"
 

@@ -42,6 +42,29 @@ describe("eventbus.journal", function()
     assert.same({ true, false, true }, { j:has "a", j:has "b", j:has "c" })
   end)
 
+  it("goes on after a line that a full disk cut short while it was open", function()
+    local path = path_in_folder()
+    local j = assert(journal.open(path))
+    j:add "a"
+    write(path, "ab", '{"id":"b","n":')
+    j:add "c"
+    assert.is_true(j:has "c")
+    j = assert(journal.open(path))
+    assert.same({ true, false, true }, { j:has "a", j:has "b", j:has "c" })
+    assert.are.equal(3, count_lines(path))
+  end)
+
+  it("knows an event by its id, whatever a record calls by that name", function()
+    for _, path in ipairs { path_in_folder(), false } do
+      local seen = {}
+      local j = assert(journal.open(path or nil, function(record) seen[#seen + 1] = record end))
+      j:add("a", { id = "other", n = 1 })
+      j:add("b", { id = 7 })
+      assert.same({ true, true, false }, { j:has "a", j:has "b", j:has "other" })
+      assert.same({ { id = "a", n = 1 }, { id = "b" } }, seen)
+    end
+  end)
+
   it("knows what another process with the same file has added", function()
     local path = path_in_folder()
     local seen = {}

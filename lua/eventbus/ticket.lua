@@ -23,8 +23,8 @@ Ticket.done = false
 Ticket._err = false
 Ticket._success = "confirmed"
 
---- The batches of asynchronous publishes between two flushes: `from` is the operation before its first. The hub's `lost`
--- has the failures, by operation.
+--- A batch of asynchronous publishes, between two flushes: `from` is the operation before its first. The hub has the newest,
+-- which leads to those `before` that no flush has told of yet, and in `lost` the failures, by operation.
 ---@param from integer
 function ticket.batch(from, before)
   return { from = from, failed = 0, told = 0, before = before }
@@ -162,22 +162,25 @@ function ticket.flush(hub, timeout, level)
     seconds, expected = units.duration(timeout)
     if not seconds then error("bus:flush: expected " .. expected, (level or 1) + 1) end
   end
-  local batch, bus = hub.batch, hub.core
+  local bus, upto, following = hub.core, hub.sent, hub.batch
   -- What is published from here on belongs to the next flush.
-  local upto = hub.sent
-  hub.batch = ticket.batch(upto, batch)
+  if upto > following.from then
+    following = ticket.batch(upto, following)
+    hub.batch = following
+  end
+  -- Its own list: another flush, of another coroutine, may end first and take what it has told out of the chain.
+  local batches, at = {}, following.before
+  while at do batches[#batches + 1], at = at, at.before end
   if not hub:await_that(function() return bus:unanswered(upto) == 0 end, now() + seconds) then
     return nil, Error.new("timeout", ("%d publishes are still unanswered"):format(bus:unanswered(upto)))
   end
-  -- Only now: a flush that timed out has told of none.
-  local failed, first, at = 0, nil, batch
-  while at do
-    failed = failed + at.failed
-    first = first or at.first
-    at.failed = 0
-    at = at.before
+  local failed, first = 0, nil
+  for _, batch in ipairs(batches) do
+    failed = failed + batch.failed
+    first = batch.first or first
   end
-  batch.before, hub.batch.before = nil, nil
+  -- Only now: a flush that timed out has told of none.
+  following.before = nil
   if failed == 0 then return true end
   return nil, Error.new(first.code, failed == 1 and first.message or
     ("%d publishes failed, the first: %s"):format(failed, first.message), { failed = failed, cause = first })
@@ -190,7 +193,7 @@ function ticket.unnoticed(hub)
   local count, first, at = 0, nil, hub.batch
   while at do
     local left = at.failed - at.told
-    if left > 0 then count, first = count + left, first or at.first end
+    if left > 0 then count, first = count + left, at.first end
     at = at.before
   end
   return count, first

@@ -78,6 +78,23 @@ test("a wait inside a handler lets the others run: publish, ticket, flush, get, 
   assert(bus:queue_info(t.queue .. ".out").messages == 24)
 end)
 
+test("each of many flushes at once tells of the failure before it", function(t)
+  fill(t, 40)
+  local inside, most, missed = 0, 0, {}
+  run(t, 40, function(event)
+    inside = inside + 1
+    most = math.max(most, inside)
+    -- Nobody takes it.
+    t.eventbus.assert(t.bus:publish_async("", t.queue .. ".nobody", {}, { mandatory = true }))
+    local ok, err = t.bus:flush()
+    if ok or err.code ~= "returned" or err.failed < 1 then missed[#missed + 1] = event.data.n end
+    inside = inside - 1
+  end, { concurrency = 8, prefetch = 40 })
+  assert(most == 8, most)
+  assert(#missed == 0, "told of none in " .. table.concat(missed, " "))
+  assert(t.bus:flush())
+end)
+
 test("ordered_by keeps the order of each key, and keys run in parallel", function(t)
   fill(t, 60, function(i) return i % 4 end)
   local running, last, most, inside = {}, {}, 0, 0
