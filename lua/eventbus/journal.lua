@@ -44,23 +44,11 @@ local function read_new(self, path)
     local record = json.decode(line)
     if type(record) == "table" and type(record.id) == "string" then
       remember(self, record)
-    elseif self._position == 0 then
+    elseif self._position == 0 and (record ~= nil or line:sub(1, 1) ~= "{") then
       return nil, ("%s is not a journal: its first line is %q"):format(path, line:sub(1, 60))
     end
     self._position = from + stop - 1
   end
-  return true
-end
-
-local function append(path, text)
-  local file, err = io.open(path, "ab")
-  if not file then return nil, err end
-  -- One line is one write: lines of two workers do not mix.
-  file:setvbuf("full", #text + 1)
-  local ok
-  ok, err = file:write(text)
-  local closed, close_err = file:close()
-  if not (ok and closed) then return nil, err or close_err end
   return true
 end
 
@@ -70,6 +58,20 @@ local function ends_in_midst(path)
   local midst = file:seek("end") > 0 and file:seek("end", -1) and file:read(1) ~= "\n"
   file:close()
   return midst
+end
+
+-- What a crash or a full disk left of a line is ended first, so that it stays by itself.
+local function append(path, text)
+  if ends_in_midst(path) then text = "\n" .. text end
+  local file, err = io.open(path, "ab")
+  if not file then return nil, err end
+  -- One line is one write: lines of two workers do not mix.
+  file:setvbuf("full", #text + 1)
+  local ok
+  ok, err = file:write(text)
+  local closed, close_err = file:close()
+  if not (ok and closed) then return nil, err or close_err end
+  return true
 end
 
 --- Opens a journal. `each` is called for every record in it, earlier and later ones, in order.
@@ -85,7 +87,7 @@ function journal.open(path, each, options)
   self._position, self._lines = 0, 0
   if ok then ok, err = read_new(self, path) end
   -- Also tells at once whether it can be written.
-  if ok then ok, err = append(path, ends_in_midst(path) and "\n" or "") end
+  if ok then ok, err = append(path, "") end
   if not ok then return nil, err end
   return self
 end
@@ -103,8 +105,9 @@ end
 ---@param record? table
 ---@return true
 function Journal:add(id, record)
-  local line = { id = id }
+  local line = {}
   for key, value in pairs(record or {}) do line[key] = value end
+  line.id = id
   if not self.path then
     remember(self, line)
     return true
