@@ -112,6 +112,36 @@ describe("http.request", function()
     assert.is_nil(message:find("s3cret", 1, true))
   end)
 
+  it("takes durations and sizes as text", function()
+    local server = assert(require("socket").bind("127.0.0.1", 0))
+    local silent = "http://127.0.0.1:" .. select(2, server:getsockname()) .. "/"
+    local answer, err = http.request("GET", silent, nil, { timeout = "300ms" })
+    assert.is_nil(answer)
+    assert.matches("timeout", err)
+    server:close()
+    local p = start { { body = ("x"):rep(5000) } }
+    answer, err = http.request("GET", p.url, nil, { max_body = "4KB" })
+    assert.is_nil(answer)
+    assert.matches("larger than 4000 bytes", err)
+  end)
+
+  it("raises at its caller for options that cannot be meant, and asks nobody", function()
+    local p = start()
+    local calls = {
+      function(given) local answer = http.request("GET", p.url, nil, given) return answer end,
+      function(given) local answer = http.post(p.url, {}, given) return answer end,
+    }
+    for i, name in ipairs { "request", "post" } do
+      for option, given in pairs { timeout = { timeout = "5x" }, max_body = { max_body = true }, headers = { headers = "x" },
+        tiemout = { tiemout = 5 } } do
+        local ok, message = pcall(calls[i], given)
+        assert.is_false(ok, option)
+        assert.matches("^[^:]*http_spec%.lua:%d+: http%." .. name .. ": .*option \"" .. option .. "\"", message)
+      end
+    end
+    assert.equal(0, #p:requests())
+  end)
+
   it("speaks HTTPS to a certificate it can trust, for this host only", function()
     assert(pcall(require, "ssl"), "lua-sec is missing; type: make deps")
     local program = require "spec.support.program"

@@ -160,6 +160,20 @@ describe("sender:send", function()
   end)
 end)
 
+describe("smtp.new", function()
+  it("takes a timeout as text, and raises at its caller for one that cannot be meant", function()
+    local p = start { { slow = 20 } }
+    local ok, err = assert(smtp.new(p.url, { timeout = "500ms" })):send(mail())
+    assert.is_nil(ok)
+    assert.matches("the connection: timeout", err)
+    for _, given in ipairs { { timeout = "5x" }, { tiemout = 5 } } do
+      local fine, message = pcall(function() local sender = smtp.new(p.url, given) return sender end)
+      assert.is_false(fine)
+      assert.matches("^[^:]*smtp_spec%.lua:%d+: smtp%.new: .*option", message)
+    end
+  end)
+end)
+
 describe("sender:send with TLS", function()
   local tls
 

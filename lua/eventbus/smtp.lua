@@ -7,11 +7,13 @@
 
 local core = require "eventbus.core"
 local failure = require "eventbus.failure"
+local options = require "eventbus.options"
 local stream = require "eventbus.stream"
 
 local smtp = {}
 
 local TIMEOUT = 30
+local OPTIONS = { timeout = options.duration }
 local PORTS = { smtp = 25, smtps = 465 }
 -- 5xx that speak of the login or of TLS (RFC 4954), whatever command they answer: the mail is all right.
 local ACCESS = { ["530"] = true, ["534"] = true, ["535"] = true, ["538"] = true }
@@ -100,9 +102,10 @@ end
 --- A sender for "smtp://[user:password@]host[:port]" (STARTTLS when offered) or "smtps://..." (TLS from the first byte).
 -- With a user TLS is required; "?tls=never" does without, "?tls=always" requires it for mails without a user, too.
 ---@param url string
----@param options? { timeout: number }  seconds for one mail, 30 unless told
+---@param opts? { timeout: number|string }  for one mail, 30 s unless told
 ---@return eventbus.smtp.Sender|nil, string|nil
-function smtp.new(url, options)
+function smtp.new(url, opts)
+  local given = options.check(OPTIONS, opts, "smtp.new")
   local scheme, rest = url:match("^(%l+)://(.*)$")
   if not PORTS[scheme] then return nil, "the URL of a mail server must begin with smtp:// or smtps://" end
   local place, query = rest:match("^([^?]*)%??(.*)$")
@@ -120,7 +123,7 @@ function smtp.new(url, options)
   return setmetatable({
     display = host .. ":" .. port, _host = host, _port = port, _secure = scheme == "smtps",
     _user = unescape(user), _password = unescape(password), _tls = tls or (user and "always" or "offered"),
-    _timeout = options and options.timeout or TIMEOUT,
+    _timeout = given.timeout or TIMEOUT,
   }, Sender)
 end
 
