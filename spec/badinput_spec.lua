@@ -1,6 +1,7 @@
 --- Bad input: a clear answer, nothing sent, nothing lost.
 
 local eventbus = require "eventbus"
+local http = require "eventbus.http"
 local broker = require "spec.support.broker"
 local program = require "spec.support.program"
 
@@ -282,6 +283,61 @@ describe("a message that is no event", function()
     assert.are.equal(GOOD, message:body())
     message:ack()
     sub:cancel()
+  end)
+end)
+
+describe("headers nested deeper than is kept", function()
+  local BODY = '{"id":"e","type":"t","source":"s","timestamp":"2024-01-15T10:30:00Z","data":null}'
+
+  -- This library does not send such: the broker's own API does.
+  local function send_nested(queue)
+    local nested = { leaf = true }
+    for _ = 1, 31 do nested = { nested = nested } end
+    local answer = assert(http.post(("%s/api/exchanges/%s/amq.default/publish"):format(shared.management_url, vhost), {
+      routing_key = queue, payload = BODY, payload_encoding = "string",
+      properties = { headers = { deep = nested, tenant_id = "t" } },
+    }))
+    assert.are.same({ 200, true }, { answer.status, answer.json and answer.json.routed })
+  end
+
+  it("make an event malformed, and its dead letter says that they are gone", function()
+    local sub = eventbus.assert(bus:subscribe("input", quiet))
+    send_nested "input"
+    local message
+    pump(function()
+      message = bus:get("deadletter.input")
+      return message
+    end, "it is dead-lettered")
+    assert.are.equal("malformed", message:header("x-eventbus-reason"))
+    assert.are.equal("all", message:header("x-eventbus-headers-dropped"))
+    assert.are.equal(BODY, message:body())
+    message:ack()
+    sub:cancel()
+  end)
+
+  it("are not replayed without them: the message stays", function()
+    send_nested "input"
+    local message = eventbus.assert(bus:get("input"))
+    local ok, err = message:replay()
+    assert.is_nil(ok)
+    assert.are.equal("malformed", err.code)
+    assert.is_true(message:ack())
+    pump(function() return shared:queue(vhost, "input").messages == 0 end, "it is gone")
+  end)
+end)
+
+describe("a message over max_body that was taken by hand", function()
+  it("is not replayed without its body: it stays", function()
+    eventbus.assert(bus:publish("", "input", { text = ("x"):rep(5000) }))
+    local small = eventbus.assert(eventbus.connect { url = url, max_body = 1000, log = false })
+    local message = eventbus.assert(small:get("input"))
+    assert.is_nil(message:body())
+    local ok, err = message:replay { routing_key = "elsewhere" }
+    assert.is_nil(ok)
+    assert.are.equal("too_large", err.code)
+    assert.is_true(message:reject(true))
+    small:close()
+    assert.are.equal(1, bus:purge("input"))
   end)
 end)
 

@@ -57,6 +57,20 @@ describe("deadletter.annotate", function()
     assert.are.equal(1, headers["x-eventbus-headers-dropped"])
   end)
 
+  it("says of a copy of a copy, too, how many headers are gone", function()
+    local dropped = "x-eventbus-headers-dropped"
+    local headers = { a = ("x"):rep(200000), b = "b" }
+    headers = deadletter.annotate({}, headers, note(), true).headers
+    assert.are.equal(2, headers[dropped])
+    assert.are.equal(2, deadletter.annotate({}, headers, note()).headers[dropped])
+    headers.c = ("x"):rep(200000)
+    assert.are.equal(3, deadletter.annotate({}, headers, note(), true).headers[dropped])
+    for _, nonsense in ipairs { "many", -1, 0.5, { 1 } } do
+      assert.is_nil(deadletter.annotate({}, { [dropped] = nonsense }, note()).headers[dropped])
+    end
+    assert.are.equal("all", deadletter.annotate({}, {}, note { headers_lost = true }).headers[dropped])
+  end)
+
   it("keeps no long header when it did not fit, also not one with a name of ours", function()
     local long, size = ("x"):rep(131000), 0
     local headers = deadletter.annotate({}, { tenant_id = long, traceparent = { long },

@@ -143,6 +143,7 @@ local function hand_over(self, delivery, destination, note, count, text, record)
   note.queue = self.queue
   note.host = core.hostname()
   note.now = deadletter.time(core.wall())
+  note.headers_lost = delivery:malformed_headers()
   local exchange, key = delivery:exchange(), delivery:routing_key()
   if exchange == "" then exchange, key = deadletter.origin(delivery:headers(), exchange, key) end
   note.exchange, note.routing_key = exchange, key

@@ -53,12 +53,23 @@ end
 local is_ours = {}
 for _, name in pairs(OURS) do is_ours[name] = true end
 
+local function count(value)
+  return type(value) == "number" and value >= 1 and value % 1 == 0 and value < 2 ^ 31 and math.floor(value) or nil
+end
+
 --- Which attempt a delivery is: 1 unless our header says more. Nonsense in it counts as the first.
 ---@param value any  the header
 ---@return integer
 function deadletter.attempt(value)
-  if type(value) == "number" and value >= 1 and value % 1 == 0 and value < 2 ^ 31 then return math.floor(value) end
-  return 1
+  return count(value) or 1
+end
+
+--- Why no whole copy of a message can be made: a code and what it says; nil when one can.
+---@param delivery any
+---@return string|nil code, string|nil message
+function deadletter.unfit(delivery)
+  if delivery:oversized() then return "too_large", "larger than max_body: its body was not fetched" end
+  if delivery:malformed_headers() then return "malformed", "its headers are nested too deeply to be sent again" end
 end
 
 --- RFC 3339 in UTC with milliseconds.
@@ -124,6 +135,7 @@ end
 ---@field error string|nil
 ---@field code string|nil
 ---@field frames string|nil
+---@field headers_lost boolean|nil  the original's are nested too deeply to be read
 
 --- Properties of the copy: those of the original, headers included.
 ---@param properties table  as a delivery gives them
@@ -133,7 +145,8 @@ end
 ---@return table properties
 function deadletter.annotate(properties, headers, note, lean)
   local limits = lean and LEAN_LIMITS or LIMITS
-  local out, dropped = {}, 0
+  -- A copy that was made of a copy lacks what that lacked.
+  local out, dropped = {}, count(headers[OURS.dropped]) or 0
   for name, value in pairs(headers) do
     if is_ours[name] or (lean and not is_essential(name, value)) then
       if not is_ours[name] then dropped = dropped + 1 end
@@ -154,7 +167,11 @@ function deadletter.annotate(properties, headers, note, lean)
   out[OURS.last_failure] = note.now
   if not lean then out[OURS.cc] = headers.CC or headers[OURS.cc] end
   out[OURS.expiration] = properties.expiration or text_of(headers[OURS.expiration])
-  if lean and dropped > 0 then out[OURS.dropped] = dropped end
+  if note.headers_lost then
+    out[OURS.dropped] = "all"
+  elseif dropped > 0 then
+    out[OURS.dropped] = dropped
+  end
 
   local copy = {}
   for key, value in pairs(properties) do copy[key] = value end
@@ -180,9 +197,7 @@ end
 ---@param headers table
 ---@return integer
 function deadletter.replays(headers)
-  local value = headers[REPLAYS]
-  if type(value) == "number" and value >= 1 and value % 1 == 0 and value < 2 ^ 31 then return math.floor(value) end
-  return 0
+  return count(headers[REPLAYS]) or 0
 end
 
 --- Properties of a replay: those of the event before it failed, headers included, and one replay more. It is mandatory:

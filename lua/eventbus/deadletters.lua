@@ -49,9 +49,8 @@ end
 
 -- A copy can only be made of what arrived whole.
 local function unfit(letter)
-  local delivery = letter._delivery
-  if delivery:oversized() then return kept("too_large", "larger than max_body: its body was not fetched") end
-  if delivery:malformed_headers() then return kept("malformed", "its headers are nested too deeply to be sent again") end
+  local code, message = deadletter.unfit(letter._delivery)
+  if code then return kept(code, message) end
 end
 
 local function hold() return "hold" end

@@ -1,6 +1,7 @@
 --- A message taken from a queue by hand (`bus:get`): read it, then settle it, or send it where it came from.
 -- Unsettled it stays with this bus; when it is collected or the bus is closed it goes back to its queue.
 
+local Error = require "eventbus.error"
 local deadletter = require "eventbus.deadletter"
 local options = require "eventbus.options"
 
@@ -20,7 +21,7 @@ end
 --- The event, or nil and an error of code "malformed" or "too_large".
 ---@return table|nil, eventbus.Error|nil
 function Message:event() return self._delivery:event(self._hub.config.codec) end
----@return string
+---@return string|nil  nil when it is larger than max_body
 function Message:body() return self._delivery:body() end
 ---@return table
 function Message:headers() return self._delivery:headers() end
@@ -66,11 +67,13 @@ function Waiter:answered(ok, err) self.done, self.ok, self.err = true, ok, err e
 
 --- Publishes it as it is, our annotations removed and one replay more counted, to where it came from (or to the exchange
 -- and key given), waits for the confirm, then acknowledges it. An interruption in between leaves it in both places,
--- never in none.
+-- never in none. What did not arrive whole is not sent again: "too_large", or "malformed" when its headers were lost.
 ---@param opts? { exchange: string, routing_key: string, headers: table }  headers are added
 ---@return true|nil, eventbus.Error|nil
 function Message:replay(opts)
   local given = options.check(REPLAY, opts, "message:replay")
+  local code, why = deadletter.unfit(self._delivery)
+  if code then return nil, Error.new(code, why) end
   local exchange, key = self:origin()
   local properties = deadletter.replayed(self:properties(), self:headers())
   for name, value in pairs(given.headers or {}) do properties.headers[name] = value end
