@@ -93,4 +93,41 @@ describe("on_settled", function()
     assert.are.equal(1, subscription:stats().handled)
     subscription:cancel()
   end)
+
+  it("tells of an event over max_body, of one that the broker dead-letters and of one that has to go back", function()
+    local big, covered, dead = queue(), queue() .. ".covered", queue()
+    local small = eventbus.assert(eventbus.connect { url = url, max_body = 1000, log = false })
+    finally(function()
+      collectgarbage "restart"
+      small:close()
+    end)
+    eventbus.assert(small:declare { queues = { [covered] = { dead_letter = { exchange = "", routing_key = dead } } } })
+    local list, text = {}, { text = ("x"):rep(5000) }
+    local function options() return { on_settled = function(record) list[#list + 1] = record end } end
+    local function pump(condition, what)
+      local deadline = now() + 20
+      while not condition() do
+        assert(now() < deadline, "waited in vain until " .. what)
+        eventbus.assert(small:poll(0.05))
+      end
+    end
+    eventbus.assert(bus:publish("", "t", text, { routing_key = covered }))
+    eventbus.assert(small:subscribe(covered, function() end, options()))
+    pump(function() return #list == 1 end, "it is told of")
+    pump(function() return shared:queue(vhost, dead).messages == 1 end, "it is with the dead letters")
+
+    eventbus.assert(bus:publish("", "t", text, { routing_key = big }))
+    local subscription = eventbus.assert(small:subscribe(big, function() end, options()))
+    pump(function() return subscription:stats().oversized == 1 end, "it is there")
+    assert.are.equal(1, #list)
+    -- No collector is to do it.
+    collectgarbage "stop"
+    subscription:cancel()
+    pump(function() return shared:queue(vhost, big).messages_ready == 1 end, "it is back in its queue")
+    assert.are.same({ "t dead_lettered oversized 1", "t returned oversized 1" }, outcomes(list))
+    for _, record in ipairs(list) do
+      assert.is_nil(record.event)
+      assert.matches("over max_body", record.error)
+    end
+  end)
 end)

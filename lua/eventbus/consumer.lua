@@ -70,7 +70,7 @@ Consumer.__index = Consumer
 ---@field redelivered boolean
 ---@field outcome string
 ---@field seconds number|nil  how long its handler ran; nil when it had none
----@field reason string|nil   of a dead letter: "failed", "rejected", "malformed", "unhandled"
+---@field reason string|nil   of a dead letter: "failed", "rejected", "malformed", "unhandled"; "oversized": over max_body
 ---@field error string|nil
 ---@field delay number|nil    of a retry: seconds
 
@@ -235,16 +235,18 @@ local function settle_unreadable(self, delivery, err, record)
     return dead_letter(self, delivery, "malformed", err.message, { raised = err }, record)
   end
   counts.oversized = counts.oversized + 1
+  if record then record.reason, record.error = "oversized", err.message end
   local fields = { queue = self.queue, id = delivery:message_id(), bytes = delivery:size() }
   local known = self._hub.queues[self.queue]
   if known and known.dead_letter then
     -- There is no body to copy; the broker has it, and dead-letters it itself.
     self._hub.log("error", "an event over max_body was rejected, to the broker's dead letters", fields)
-    return delivery:reject(false)
+    delivery:reject(false)
+    return tell(self, record, "dead_lettered")
   end
   self._hub.log("error", "an event over max_body stays in its queue, and takes a place of the prefetch: raise max_body",
     fields)
-  self._held[#self._held + 1] = delivery
+  self._held[#self._held + 1] = { delivery = delivery, record = record }
 end
 
 -- What will be told of a delivery: read now, because it is gone once it is settled. Nil when nobody asks.
@@ -335,7 +337,12 @@ end
 --- No more will come; what has not begun goes back.
 function Consumer:ended()
   self._state = "cancelled"
+  local held = self._held
   self._held = {}
+  for _, each in ipairs(held) do
+    each.delivery:give_back()
+    tell(self, each.record, "returned")
+  end
   for _, delivery in ipairs(self.lanes:clear()) do delivery:give_back() end
   for _, delivery in ipairs(self._hub:take_ready(self.id)) do delivery:give_back() end
 end
