@@ -112,6 +112,12 @@ describe("nginx #openresty", function()
     assert.are.equal(3, take_all("kept").count)
   end)
 
+  it("leaves no timer behind after a connect that failed, and logs nothing", function()
+    local _, body = get(port, "/unreachable")
+    assert.are.equal("connection connection connection 0", body)
+    assert.is_nil(read(folder .. "/error.log"):find("no socket for the bus", 1, true))
+  end)
+
   it("lets many requests share the bus, and a consumer handle many at once", function()
     local pipe = assert(io.popen(("wrk -t1 -c20 -d1 'http://127.0.0.1:%d/pass?n=1' 2>&1"):format(port), "r"))
     local report = pipe:read "*a"

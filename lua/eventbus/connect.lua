@@ -26,6 +26,13 @@ local function wait_up(h, how)
   return nil, err
 end
 
+-- Of a hub that never connected: in the background somebody may wait for it.
+local function give_up(h)
+  h.closed = true
+  h:clear_out()
+  h.core:close(0)
+end
+
 local function name_of_connection(settings)
   return ("%s@%s:%d"):format(settings.source, core.hostname(), core.pid())
 end
@@ -49,15 +56,14 @@ function connect.open(opts, level)
   end
   if settings.lazy then return h end
   if not h:may_wait() then
-    h.core:close(0)
+    give_up(h)
     error("eventbus.connect: it would wait for the broker, and here nothing can; give lazy = true", level)
   end
   local ok
   ok, err = h.core:start("control")
   if ok then ok, err = wait_up(h, settings.wait) end
   if ok then return h end
-  h.closed = true
-  h.core:close(0)
+  give_up(h)
   return nil, err
 end
 

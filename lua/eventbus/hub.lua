@@ -24,6 +24,8 @@ local now = core.now
 -- Beyond an operation's own deadline, which the core keeps: a wait that never ends would be a bug, not a hang.
 local GRACE = 15
 local LONGEST_REST = 3600
+-- For whoever still waits for a bus that is closed.
+local LEAVE = 1
 
 ---@class eventbus.Hub
 local Hub = {}
@@ -558,6 +560,16 @@ function Hub:abandon(err)
   end
   ticket.abandon(self, err)
   self.parking:changed()
+end
+
+--- Ends every wait and the loop's part: nobody may wait for the descriptor when it is closed.
+function Hub:clear_out()
+  local lot = self.parking
+  self.ended = true
+  lot:wake_all()
+  if self.loop.close then return self.loop:close() end
+  local quit = now() + LEAVE
+  while lot.turner and lot:may_suspend() and now() < quit do lot:rest(nil, quit, LEAVE) end
 end
 
 --- Whether no operation is under way.

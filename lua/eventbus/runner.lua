@@ -17,7 +17,6 @@ local DELIVERY, now = core.DELIVERY, core.now
 local STOP_TIMEOUT = 6
 local HOUSEKEEPING = 64   -- deliveries between two looks at timers and limits, when they come without a pause
 local LAST_WORDS = 1      -- for handlers whose waits a second signal has ended, and for idle coroutines to end
-local LEAVE = 1           -- for whoever still waits for a bus that is closed
 
 ---@class eventbus.RunOptions
 ---@field signals boolean|nil            stop on SIGTERM and SIGINT (default true, false in OpenResty); a second stops now
@@ -261,16 +260,6 @@ local function inside_run(hub)
   return false
 end
 
--- Nobody may wait for the descriptor when it is closed.
-local function clear_out(hub)
-  local lot = hub.parking
-  hub.ended = true
-  lot:wake_all()
-  if hub.loop.close then return hub.loop:close() end
-  local quit = now() + LEAVE
-  while lot.turner and lot:may_suspend() and now() < quit do lot:rest(nil, quit, LEAVE) end
-end
-
 local function ended(hub, connection)
   local state = hub.state[connection]
   return state == "closed" or state == "idle" or hub.failure[connection] ~= nil
@@ -303,7 +292,7 @@ function runner.close(hub, seconds)
   hub:abandon(hub:closed_error())
   -- To their end the connections may have something to tell.
   hub:await_that(function() return ended(hub, "control") and ended(hub, "publish") end, deadline)
-  clear_out(hub)
+  hub:clear_out()
   hub.core:close(math.max(deadline - now(), 0.05))
   hub.consumers, hub.ready, hub.first, hub.last = {}, {}, 1, 0
   local count, first = ticket.unnoticed(hub)

@@ -310,6 +310,27 @@ test("stop and close from another coroutine end a run and every wait", function(
   assert(t.bus:queue_info(t.queue).messages == 0)
 end, "go")
 
+test("a connect that fails leaves nothing running", function(t)
+  local module, running = require("eventbus.loops").choose(t.host.loop), 0
+  local adapter = { new = function(bus)
+    local loop = module.new(bus)
+    local background = loop.background
+    loop.background = background and function(self, f)
+      running = running + 1
+      return background(self, function()
+        f()
+        running = running - 1
+      end)
+    end
+    return loop
+  end }
+  for _ = 1, 3 do
+    local bus, err = t.eventbus.connect { url = "amqp://127.0.0.1:1", loop = adapter, log = false }
+    assert(not bus and err.code == "connection", tostring(err))
+  end
+  t.wait_until(function() return running == 0 end, "whoever waited for it has left")
+end)
+
 test("poll begins what is there; a handler that waits goes on in later polls", function(t)
   fill(t, 6)
   local begun, ended = 0, 0
