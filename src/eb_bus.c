@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 
 struct eb_bus {
   eb_url url;
+  atomic_bool reached; /* by either side */
   eb_inbox inbox;
   bool has_inbox;
   eb_io *sides[2];
@@ -39,6 +41,7 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
   }
   b->url = *url;
   *url = (eb_url){0};
+  atomic_init(&b->reached, false);
   b->generation = eb_fork_generation();
   b->owner = (long)getpid();
   b->max_count = config->outbox_count;
@@ -54,6 +57,7 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
   for (unsigned side = 0; side < 2; side++) {
     eb_io_config c = config->io;
     c.link.url = &b->url;
+    c.link.reached = &b->reached;
     c.id = side;
     c.session.seed += side;
     b->sides[side] = eb_io_new(&c, &b->inbox, err);

@@ -15,6 +15,7 @@ bool eb_link_init (eb_link *l, const eb_link_config *config,
   memset(l, 0, offsetof(eb_link, read_buffer));
   l->session = session;
   l->url = config->url;
+  l->reached = config->reached;
   l->connection_timeout_ms = config->connection_timeout_ms;
   l->retry_refused = config->retry_refused;
   eb_backoff_init(&l->backoff, config->reconnect_delay_ms,
@@ -50,8 +51,18 @@ void eb_link_bury (eb_link *l) {
   l->retired = NULL;
 }
 
+/* The broker let one of us in: whatever refuses another is no lasting mistake in the URL. */
+static bool was_reached (const eb_link *l) {
+  return atomic_load_explicit(l->reached, memory_order_relaxed);
+}
+
+static void note_reached (eb_link *l) {
+  if (eb_session_ever_up(l->session) && !was_reached(l))
+    atomic_store_explicit(l->reached, true, memory_order_relaxed);
+}
+
 static bool is_final (const eb_link *l, const eb_error *why) {
-  if (l->retry_refused || eb_session_ever_up(l->session)) return false;
+  if (l->retry_refused || was_reached(l)) return false;
   switch (why->code) {
     case EB_ERR_REFUSED: case EB_ERR_NOT_FOUND:
     case EB_ERR_NOT_ALLOWED: case EB_ERR_TLS: return true;
@@ -81,6 +92,7 @@ static void add_to_round (eb_link *l, const eb_host *host, const eb_error *why) 
 static void failed (eb_link *l, const eb_error *why, eb_ms now) {
   bool was_up = eb_session_phase(l->session) >= EB_PHASE_UP;
   eb_error said = *why;
+  note_reached(l);
   const eb_host *host = next_host(l);
   drop(l);
   if (was_up) {
@@ -140,6 +152,7 @@ static void advance (eb_link *l, eb_ms now) {
 
 void eb_link_open (eb_link *l, eb_ms now) {
   if (l->state == EB_LINK_CONNECTING) advance(l, now);
+  if (l->given_up && was_reached(l)) l->given_up = false;
   if (l->state == EB_LINK_NONE && !l->given_up && now >= l->retry_at &&
       l->retired == NULL)
     begin(l, now);
@@ -242,6 +255,7 @@ static void check_attempt (eb_link *l, eb_ms now) {
 
 void eb_link_check (eb_link *l, eb_ms now) {
   check_attempt(l, now);
+  note_reached(l);
   if (l->failed_hosts == 0 && l->backoff.tries == 0) return;
   if (eb_session_phase(l->session) < EB_PHASE_UP) return;
   l->failed_hosts = 0;

@@ -9,6 +9,8 @@
 #ifndef EB_LINK_H
 #define EB_LINK_H
 
+#include <stdatomic.h>
+
 #include "eb_backoff.h"
 #include "eb_session.h"
 #include "eb_transport.h"
@@ -17,7 +19,8 @@
 enum { EB_LINK_READ_SIZE = 64 * 1024 };
 
 typedef struct eb_link_config {
-  const eb_url *url;               /* outlives the link */
+  const eb_url *url;               /* outlives the link, as does what is next */
+  atomic_bool *reached;            /* by any of the links that share it */
   int64_t connection_timeout_ms;   /* for one host: resolve to open-ok */
   int64_t reconnect_delay_ms;      /* first back-off */
   int64_t reconnect_max_ms;
@@ -33,12 +36,13 @@ typedef enum eb_link_state {
 typedef struct eb_link {
   eb_link_state state;
   bool lost;             /* an established connection was; the owner resets it */
-  bool given_up;         /* refused: no more attempts */
+  bool given_up;         /* refused: no more attempts, unless another link was let in */
   uint64_t reads;        /* calls to the transport */
   uint64_t writes;
   /* its own, from here */
   eb_session *session;   /* not ours */
   const eb_url *url;
+  atomic_bool *reached;  /* not ours */
   eb_tls *tls;
   eb_transport *transport;
   eb_transport *retired; /* dropped, its descriptor still open */

@@ -77,6 +77,42 @@ TEST(refused_credentials_answer_at_once_and_end_the_attempts) {
   broker_stop(&b);
 }
 
+/* The first host is busy with the other connection: as a host of a cluster whose state the next does not know yet. */
+TEST(a_refusal_is_not_final_when_the_other_connection_was_let_in) {
+  static broker good, refusing;
+  char hosts[100];
+  eb_error err;
+  broker_start(&good, NORMAL);
+  broker_start(&refusing, REFUSE_LOGIN);
+  snprintf(hosts, sizeof hosts, "127.0.0.1:%u,127.0.0.1:%u", good.port, refusing.port);
+  eb_bus *bus = open_bus(hosts, 200);
+  CHECK(bus != NULL && eb_bus_start(bus, EB_CONTROL, &err));
+  eb_ms until = eb_clock_now() + PATIENCE_MS;
+  while (atomic_load(&good.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10);
+  CHECK_INT(answer_of(bus, publish(bus, 2000), NULL), EB_ERR_TIMEOUT);
+  CHECK(atomic_load(&refusing.accepted) > 1);
+  eb_bus_free(bus);
+  broker_stop(&good);
+  broker_stop(&refusing);
+}
+
+/* Permissions may be given between the two. */
+TEST(a_connection_that_gave_up_tries_again_when_the_other_was_let_in) {
+  static broker b;
+  eb_error err;
+  broker_start(&b, REFUSE_ONCE);
+  eb_bus *bus = open_on(&b);
+  CHECK(bus != NULL);
+  CHECK_INT(answer_of(bus, publish(bus, 5000), NULL), EB_ERR_REFUSED);
+  CHECK(eb_bus_start(bus, EB_CONTROL, &err));
+  eb_ms until = eb_clock_now() + PATIENCE_MS;
+  while (atomic_load(&b.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10);
+  while (answer_of(bus, publish(bus, 100), NULL) == EB_ERR_REFUSED && eb_clock_now() < until) {}
+  CHECK_INT(answer_of(bus, publish(bus, 100), NULL), EB_ERR_TIMEOUT);  /* the broker serves one at a time */
+  eb_bus_free(bus);
+  broker_stop(&b);
+}
+
 TEST(an_unreachable_broker_costs_no_processor) {
   char hosts[60];
   char text[EB_ERROR_TEXT];
@@ -269,6 +305,8 @@ int main (void) {
   RUN(a_host_that_does_not_shake_hands_is_left_for_the_next);
   RUN(a_connection_that_the_broker_closes_is_made_again);
   RUN(refused_credentials_answer_at_once_and_end_the_attempts);
+  RUN(a_refusal_is_not_final_when_the_other_connection_was_let_in);
+  RUN(a_connection_that_gave_up_tries_again_when_the_other_was_let_in);
   RUN(an_unreachable_broker_costs_no_processor);
   RUN(a_connection_broken_by_the_broker_costs_no_processor_while_it_is_away);
   RUN(start_stop_and_free_at_any_moment);

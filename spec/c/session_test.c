@@ -22,6 +22,7 @@ int main (void) {
   RUN(a_heartbeat_over_65535_seconds_is_not_taken_for_none);
   RUN(frames_below_4096_bytes_are_a_protocol_error);
   RUN(a_close_during_the_handshake_is_named_and_answered);
+  RUN(a_limit_of_connections_is_not_taken_for_a_refusal);
   RUN(a_server_that_answers_with_its_protocol_header_is_a_protocol_error);
   RUN(what_is_not_amqp_is_a_protocol_error);
   RUN(bytes_after_the_end_say_why_again);
