@@ -36,6 +36,7 @@ struct eb_io {
   bool delivers;              /* it put deliveries into the shared inbox */
   bool busy;                  /* the thread's last turn took operations */
   bool closing;               /* the end was asked for: nobody else leads */
+  bool opens;                 /* a lost stream, or a first one: not at the end, for nobody */
   eb_ms led_until;            /* the thread polls no socket before */
   eb_ms wakes_at;             /* it sleeps no longer */
   bool polls_out;             /* until the socket can be written to, too */
@@ -187,7 +188,8 @@ static bool turn (eb_io *io, bool readable, bool leading) {
     eb_outbox_take_for(&io->outbox, &ops);
   } else {
     bury(io);
-    eb_link_open(&io->link, now);
+    if (io->opens && !eb_session_done(io->session, now))
+      eb_link_open(&io->link, now);
     eb_outbox_take(&io->outbox, &ops);
   }
   bool busy = ops.count > 0;
@@ -324,9 +326,11 @@ static void drive (eb_io *io) {
   bool abandoned = false, readable = true;
   for (;;) {
     if (eb_outbox_stopping(&io->outbox, &close_deadline, &abandoned)) {
-      /* All that was posted before the stop is taken first. */
+      /* All that was posted before the stop is taken first: then it is known whether
+      ** a connection is wanted, for which a look-up may block. */
+      io->opens = false;
       if (!io->closing) go_on(io, readable);
-      io->closing = true;
+      io->closing = io->opens = true;
       eb_session_close(io->session, close_deadline, eb_clock_now());
     }
     if (abandoned) break;
@@ -339,6 +343,7 @@ static void drive (eb_io *io) {
 static void *run (void *arg) {
   eb_io *io = arg;
   pthread_mutex_lock(&io->drive);
+  io->opens = true;
   drive(io);
   eb_list events;
   eb_error why;

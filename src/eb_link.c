@@ -126,12 +126,13 @@ static void share_time (eb_link *l, eb_ms now) {
   l->address_deadline = eb_ms_after(now, left > 0 ? left / tries : 0);
 }
 
-static void begin (eb_link *l, eb_ms now) {
+static void begin (eb_link *l) {
   eb_error err;
   const eb_host *host = next_host(l);
-  l->attempt_deadline = eb_ms_after(now, l->connection_timeout_ms);
   l->state = EB_LINK_CONNECTING;
   l->transport = eb_transport_open(host->name, host->port, l->tls, &err);
+  eb_ms now = eb_clock_now();  /* whatever the look-up took is not the host's */
+  l->attempt_deadline = eb_ms_after(now, l->connection_timeout_ms);
   if (l->transport == NULL)
     failed(l, &err, now);
   else
@@ -155,7 +156,7 @@ void eb_link_open (eb_link *l, eb_ms now) {
   if (l->given_up && was_reached(l)) l->given_up = false;
   if (l->state == EB_LINK_NONE && !l->given_up && now >= l->retry_at &&
       l->retired == NULL)
-    begin(l, now);
+    begin(l);
 }
 
 /* Whatever the session still has to say, for instance a close-ok. */

@@ -21,7 +21,7 @@ enum { EB_LINK_READ_SIZE = 64 * 1024 };
 typedef struct eb_link_config {
   const eb_url *url;               /* outlives the link, as does what is next */
   atomic_bool *reached;            /* by any of the links that share it */
-  int64_t connection_timeout_ms;   /* for one host: resolve to open-ok */
+  int64_t connection_timeout_ms;   /* for one host: from its address to open-ok */
   int64_t reconnect_delay_ms;      /* first back-off */
   int64_t reconnect_max_ms;
   bool retry_refused;              /* go on after refused credentials */

@@ -118,35 +118,6 @@ TEST(the_last_address_of_a_name_is_named) {
   eb_transport_free(t);
 }
 
-/* A listener whose backlog is full drops what knocks. */
-typedef struct blackhole {
-  int listener;
-  int filler[32];
-  size_t count;
-} blackhole;
-
-static bool swallow (blackhole *b, const char *address, unsigned *port) {
-  struct sockaddr_storage at;
-  socklen_t n = sizeof at;
-  b->count = 0;
-  b->listener = new_listener(address, port, 0, false);
-  if (b->listener < 0) return false;
-  if (getsockname(b->listener, (struct sockaddr *)&at, &n) != 0) return false;
-  while (b->count < 32) {
-    int fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    struct pollfd p = {fd, POLLOUT, 0};
-    b->filler[b->count++] = fd;
-    if (connect(fd, (struct sockaddr *)&at, n) != 0 && poll(&p, 1, 300) == 0)
-      return true;
-  }
-  return false;
-}
-
-static void spit (blackhole *b) {
-  for (size_t i = 0; i < b->count; i++) close(b->filler[i]);
-  close(b->listener);
-}
-
 TEST(a_black_hole_stays_again_until_the_caller_has_enough) {
   blackhole hole;
   unsigned port = 0;

@@ -1,0 +1,57 @@
+/* eb_link: names that take their time to be found, and names with more than one address. */
+#include <errno.h>
+#include <signal.h>
+
+#include "addresses.h"
+#include "io_peer.h"
+
+static eb_bus *bus_on (const char *hosts, int64_t connection_timeout) {
+  atomic_store(&gate_lookups, 0);
+  atomic_store(&gate_open, false);
+  return open_bus(hosts, connection_timeout);
+}
+
+static bool looks_up (int count) {
+  eb_ms until = eb_clock_now() + PATIENCE_MS;
+  while (atomic_load(&gate_lookups) < count && eb_clock_now() < until) usleep(1000);
+  return atomic_load(&gate_lookups) == count;
+}
+
+TEST(no_further_name_is_looked_up_at_the_end_when_nothing_waits_for_it) {
+  eb_error err;
+  eb_bus *bus = bus_on("a.nowhere.test,b.nowhere.test,c.nowhere.test", 5000);
+  CHECK(bus != NULL && eb_bus_start(bus, EB_CONTROL, &err));
+  CHECK(looks_up(1));
+  eb_bus_shutdown(bus, 60000);
+  atomic_store(&gate_open, true);
+  CHECK(ends(bus, PATIENCE_MS));
+  CHECK_INT(atomic_load(&gate_lookups), 1);
+  eb_bus_free(bus);
+}
+
+/* It is all of a connection_timeout until the look-up ends. */
+TEST(the_time_that_a_look_up_takes_is_not_taken_from_the_connection) {
+  enum { TIMEOUT_MS = 2000 };
+  static broker b;
+  char hosts[100];
+  broker_start(&b, NORMAL);
+  snprintf(hosts, sizeof hosts, "a.gate.test:%u", b.port);
+  eb_bus *bus = bus_on(hosts, TIMEOUT_MS);
+  CHECK(bus != NULL);
+  uint64_t id = publish(bus, PATIENCE_MS);
+  CHECK(looks_up(1));
+  eb_ms until = eb_clock_now() + TIMEOUT_MS;
+  while (eb_clock_now() <= until) usleep(10000);
+  atomic_store(&gate_open, true);
+  CHECK_INT(answer_of(bus, id, NULL), EB_OK);
+  eb_bus_free(bus);
+  broker_stop(&b);
+  CHECK_INT(atomic_load(&gate_lookups), 1);
+}
+
+int main (void) {
+  signal(SIGPIPE, SIG_IGN);
+  RUN(no_further_name_is_looked_up_at_the_end_when_nothing_waits_for_it);
+  RUN(the_time_that_a_look_up_takes_is_not_taken_from_the_connection);
+  return check_done();
+}
