@@ -79,6 +79,8 @@ int main (void) {
   RUN(a_get_that_timed_out_is_given_back_when_it_arrives);
   RUN(a_reconnect_restores_the_topology_then_the_consumers);
   RUN(a_restoration_that_fails_is_told_and_consumers_start_all_the_same);
+  RUN(a_restoration_without_an_answer_is_told_and_consumers_start_all_the_same);
+  RUN(a_restoration_may_take_long_while_answers_come);
   RUN(a_connection_lost_while_restoring_restores_from_the_beginning);
   RUN(what_was_unbound_or_deleted_is_not_restored);
   RUN(a_passive_declaration_is_not_restored);
