@@ -235,18 +235,20 @@ void eb_link_write (eb_link *l, eb_ms now) {
 
 /* Handshakes have a deadline too. */
 static void check_attempt (eb_link *l, eb_ms now) {
-  eb_error ignored;
+  eb_error why;
   if (l->state == EB_LINK_CONNECTING && now >= l->address_deadline &&
       now < l->attempt_deadline) {
     /* None is left, or TCP is connected: then the attempt's deadline counts. */
-    if (eb_transport_addresses_left(l->transport) > 0)
-      eb_transport_skip_address(l->transport, &ignored);
+    if (eb_transport_addresses_left(l->transport) > 0 &&
+        eb_transport_skip_address(l->transport, &why) == EB_IO_FAILED) {
+      failed(l, &why, now);
+      return;
+    }
     share_time(l, now);
   }
   if (l->state == EB_LINK_NONE || now < l->attempt_deadline ||
       eb_session_phase(l->session) >= EB_PHASE_UP)
     return;
-  eb_error why;
   eb_error_set(&why, EB_ERR_CONNECTION, "%s did not complete the %s in %lld ms",
                eb_transport_peer(l->transport),
                l->state == EB_LINK_CONNECTING ? "connection" : "AMQP handshake",

@@ -1,6 +1,7 @@
 /* addresses: names of several addresses, or that take their time to be found, and what listens at an address.
  *
  *   two.test          127.0.0.2, then 127.0.0.1, whatever the machine's hosts file says
+ *   dead.test         127.0.0.2, then one that no connection can be made to: that is known at once
  *   N.gate.test       127.0.0.1, as soon as the test opens the gate; each look-up is counted
  *   N.nowhere.test    the same, but has no address
  *
@@ -51,13 +52,14 @@ int getaddrinfo (const char *host, const char *port,
   }
   if (host == NULL || !ends_with(host, ".test")) return ask(host, port, hints, to);
   if (hints->ai_flags & AI_NUMERICHOST) return EAI_NONAME;
-  if (strcmp(host, "two.test") != 0) {
+  bool dead = strcmp(host, "dead.test") == 0;
+  if (strcmp(host, "two.test") != 0 && !dead) {
     wait_at_the_gate();
     return ends_with(host, ".nowhere.test") ? EAI_NONAME : ask("127.0.0.1", port, hints, to);
   }
   int e = ask("127.0.0.2", port, hints, to);
   if (e != 0) return e;
-  return ask("127.0.0.1", port, hints, &(*to)->ai_next);
+  return ask(dead ? "255.255.255.255" : "127.0.0.1", port, hints, &(*to)->ai_next);
 }
 
 /* *port 0: any, and told. */

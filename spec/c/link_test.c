@@ -49,9 +49,26 @@ TEST(the_time_that_a_look_up_takes_is_not_taken_from_the_connection) {
   CHECK_INT(atomic_load(&gate_lookups), 1);
 }
 
+/* The first swallows packets: with the second there is nothing left to wait for. */
+TEST(an_address_that_is_left_for_one_without_a_way_to_it_says_so) {
+  enum { TIMEOUT_MS = 1000 };
+  blackhole hole;
+  unsigned port = 0;
+  char hosts[100], text[EB_ERROR_TEXT];
+  CHECK(swallow(&hole, "127.0.0.2", &port));
+  snprintf(hosts, sizeof hosts, "dead.test:%u", port);
+  eb_bus *bus = bus_on(hosts, TIMEOUT_MS);
+  CHECK(bus != NULL);
+  CHECK_INT(answer_of(bus, publish(bus, 3 * TIMEOUT_MS), text), EB_ERR_TIMEOUT);
+  if (strstr(text, strerror(ENETUNREACH)) == NULL) CHECK_FAIL("it says: %s", text);
+  eb_bus_free(bus);
+  spit(&hole);
+}
+
 int main (void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(no_further_name_is_looked_up_at_the_end_when_nothing_waits_for_it);
   RUN(the_time_that_a_look_up_takes_is_not_taken_from_the_connection);
+  RUN(an_address_that_is_left_for_one_without_a_way_to_it_says_so);
   return check_done();
 }
