@@ -94,6 +94,7 @@ static void failed (eb_link *l, const eb_error *why, eb_ms now) {
   eb_error said = *why;
   note_reached(l);
   const eb_host *host = next_host(l);
+  bool deaf = l->transport != NULL && eb_transport_was_connected(l->transport);
   drop(l);
   if (was_up) {
     l->lost = true;
@@ -105,6 +106,7 @@ static void failed (eb_link *l, const eb_error *why, eb_ms now) {
   eb_session_detach(l->session, &l->round, now);
   l->host++;
   l->failed_hosts++;
+  l->deaf = l->deaf || deaf;
   if (is_final(l, &said)) {
     l->given_up = true;
     eb_session_notice(l->session, EB_EVENT_FAILED, 0, &said);
@@ -114,6 +116,8 @@ static void failed (eb_link *l, const eb_error *why, eb_ms now) {
   l->retry_at = now;
   if (l->failed_hosts < l->url->host_count) return;
   l->failed_hosts = 0;
+  if (l->deaf) l->address++;
+  l->deaf = false;
   l->retry_at = eb_ms_after(now, eb_backoff_next(&l->backoff));
   eb_session_notice(l->session, EB_EVENT_ATTEMPT_FAILED, 0, &l->round);
 }
@@ -130,7 +134,8 @@ static void begin (eb_link *l) {
   eb_error err;
   const eb_host *host = next_host(l);
   l->state = EB_LINK_CONNECTING;
-  l->transport = eb_transport_open(host->name, host->port, l->tls, &err);
+  l->transport =
+      eb_transport_open(host->name, host->port, l->address, l->tls, &err);
   eb_ms now = eb_clock_now();  /* whatever the look-up took is not the host's */
   l->attempt_deadline = eb_ms_after(now, l->connection_timeout_ms);
   if (l->transport == NULL)
@@ -262,6 +267,7 @@ void eb_link_check (eb_link *l, eb_ms now) {
   if (l->failed_hosts == 0 && l->backoff.tries == 0) return;
   if (eb_session_phase(l->session) < EB_PHASE_UP) return;
   l->failed_hosts = 0;
+  l->deaf = false;
   eb_backoff_reset(&l->backoff);
 }
 

@@ -51,6 +51,8 @@ typedef struct eb_link {
   bool retry_refused;
   size_t host;           /* next to try */
   size_t failed_hosts;   /* in this round */
+  bool deaf;             /* one of them took a connection, and no more */
+  size_t address;        /* of each name: the one to begin with, in this round */
   eb_error round;        /* what they said */
   eb_ms retry_at;
   eb_ms attempt_deadline;  /* of this host */

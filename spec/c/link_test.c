@@ -11,6 +11,17 @@ static eb_bus *bus_on (const char *hosts, int64_t connection_timeout) {
   return open_bus(hosts, connection_timeout);
 }
 
+/* The same port as another's, at an address of its own. */
+static bool broker_start_at (broker *b, manner how, const char *address, unsigned port) {
+  memset(b, 0, sizeof *b);
+  b->manner = how;
+  b->port = port;
+  b->listener = new_listener(address, &b->port, 16, false);
+  if (b->listener < 0) return false;
+  broker_run(b);
+  return true;
+}
+
 static bool looks_up (int count) {
   eb_ms until = eb_clock_now() + PATIENCE_MS;
   while (atomic_load(&gate_lookups) < count && eb_clock_now() < until) usleep(1000);
@@ -65,10 +76,27 @@ TEST(an_address_that_is_left_for_one_without_a_way_to_it_says_so) {
   spit(&hole);
 }
 
+/* A node that stands still still takes connections: its system does. */
+TEST(an_address_that_takes_connections_and_says_nothing_is_left_for_the_next) {
+  static broker frozen, good;
+  char hosts[100];
+  broker_start(&good, NORMAL);
+  CHECK(broker_start_at(&frozen, SILENT, "127.0.0.2", good.port));
+  snprintf(hosts, sizeof hosts, "two.test:%u", good.port);
+  eb_bus *bus = bus_on(hosts, 500);
+  CHECK(bus != NULL);
+  CHECK_INT(answer_of(bus, publish(bus, PATIENCE_MS), NULL), EB_OK);
+  CHECK(atomic_load(&frozen.accepted) > 0);
+  eb_bus_free(bus);
+  broker_stop(&frozen);
+  broker_stop(&good);
+}
+
 int main (void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(no_further_name_is_looked_up_at_the_end_when_nothing_waits_for_it);
   RUN(the_time_that_a_look_up_takes_is_not_taken_from_the_connection);
   RUN(an_address_that_is_left_for_one_without_a_way_to_it_says_so);
+  RUN(an_address_that_takes_connections_and_says_nothing_is_left_for_the_next);
   return check_done();
 }

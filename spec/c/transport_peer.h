@@ -350,7 +350,7 @@ static const char *meets (const char *host, peer *p, const eb_tls_options *o) {
   char byte = 'x';
   eb_error_clear(&err);
   eb_tls *tls = eb_tls_new(o, &err);
-  if (tls != NULL) t = eb_transport_open(host, p->port, tls, &err);
+  if (tls != NULL) t = eb_transport_open(host, p->port, 0, tls, &err);
   if (t != NULL && drive(t, &err) == EB_IO_OK &&
       write_some(t, &byte, 1, &n, &err) == EB_IO_OK &&
       read_some(t, &byte, 1, &n, &err) == EB_IO_EOF)
@@ -379,7 +379,7 @@ static const char *meets_cert (const char *host, const char *cert,
 #define CONNECT(p, tls_settings) \
   eb_error err; \
   eb_error_clear(&err); \
-  eb_transport *t = eb_transport_open("127.0.0.1", (p)->port, tls_settings, &err); \
+  eb_transport *t = eb_transport_open("127.0.0.1", (p)->port, 0, tls_settings, &err); \
   if (t == NULL || drive(t, &err) != EB_IO_OK) CHECK_FAIL("%s", err.message)
 
 #endif
