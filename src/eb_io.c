@@ -21,10 +21,9 @@ struct eb_io {
   eb_outbox outbox;
   eb_inbox *inbox;
   pthread_t thread;
-  bool started;               /* lua thread only, as is 'joined' */
+  bool started;               /* lua thread only */
   atomic_bool polled;         /* by the Lua thread: its descriptor stays open */
   atomic_bool refused;        /* a lead, for the thread was at work: it stays */
-  bool joined;
   eb_io *next;                /* of the running; under all_lock */
   pthread_mutex_t stats_lock;
   eb_session_stats stats;     /* under stats_lock */
@@ -54,21 +53,16 @@ static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static eb_io *all;         /* under all_lock */
 static pid_t all_owner;    /* under all_lock */
 
-static void join (eb_io *io) {
-  if (!io->started || io->joined) return;
-  io->joined = true;
-  pthread_join(io->thread, NULL);
-}
-
+/* Whoever takes a thread out of the list joins it: the lock is held meanwhile, for
+** another may be about to free what the thread uses. */
 static void stop_all (void) {
   pthread_mutex_lock(&all_lock);
-  bool ours = all_owner == getpid();
-  eb_io *first = ours ? all : NULL;
-  pthread_mutex_unlock(&all_lock);
+  if (all_owner != getpid()) all = NULL;  /* a fork: those are the parent's */
   eb_ms deadline = eb_ms_after(eb_clock_now(), EXIT_MS);
-  for (eb_io *io = first; io != NULL; io = io->next)
+  for (eb_io *io = all; io != NULL; io = io->next)
     eb_outbox_stop(&io->outbox, deadline);
-  for (eb_io *io = first; io != NULL; io = io->next) join(io);
+  for (; all != NULL; all = all->next) pthread_join(all->thread, NULL);
+  pthread_mutex_unlock(&all_lock);
 }
 
 static void register_exit (void) {
@@ -86,14 +80,15 @@ static void list_running (eb_io *io) {
   pthread_mutex_unlock(&all_lock);
 }
 
-static void unlist_running (eb_io *io) {
+/* False: it was not in the list, for its thread was joined. */
+static bool unlist_running (eb_io *io) {
   pthread_mutex_lock(&all_lock);
-  for (eb_io **at = &all; *at != NULL; at = &(*at)->next) {
-    if (*at != io) continue;
-    *at = io->next;
-    break;
-  }
+  eb_io **at = &all;
+  while (*at != NULL && *at != io) at = &(*at)->next;
+  bool listed = *at != NULL;
+  if (listed) *at = io->next;
   pthread_mutex_unlock(&all_lock);
+  return listed;
 }
 
 /* Life, on the Lua thread. */
@@ -130,8 +125,7 @@ void eb_io_free (eb_io *io) {
   if (io == NULL) return;
   if (io->started) {
     eb_outbox_abandon(&io->outbox);
-    join(io);
-    unlist_running(io);
+    if (unlist_running(io)) pthread_join(io->thread, NULL);
   }
   eb_link_fini(&io->link);
   eb_session_free(io->session);

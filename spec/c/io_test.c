@@ -264,6 +264,39 @@ TEST(exit_with_a_live_bus_joins_its_threads) {
   broker_stop(&b);
 }
 
+static atomic_bool exiting;
+static eb_bus *bus_of_another;
+
+static void note_exit (void) {
+  atomic_store(&exiting, true);
+}
+
+/* While the exit waits for what is under way. */
+static void *free_at_exit (void *unused) {
+  while (!atomic_load(&exiting)) usleep(1000);
+  usleep(100000);
+  eb_bus_free(bus_of_another);
+  return unused;
+}
+
+TEST(a_bus_that_another_thread_frees_during_an_exit_is_joined_once) {
+  static broker b;
+  broker_listen(&b, NEVER_CONFIRM);
+  pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    pthread_t thread;
+    bus_of_another = open_on(&b);
+    if (bus_of_another == NULL || publish(bus_of_another, 60000) == 0) _exit(10);
+    if (pthread_create(&thread, NULL, free_at_exit, NULL) != 0) _exit(11);
+    atexit(note_exit);  /* after the engine's: it runs before that */
+    exit_child(0);
+  }
+  broker_run(&b);
+  CHECK_INT(child_status(pid), 0);
+  broker_stop(&b);
+}
+
 TEST(a_forked_child_answers_forked_and_leaves_the_connection_alone) {
   static broker b;
   broker_start(&b, NORMAL);
@@ -315,6 +348,7 @@ int main (void) {
   RUN(what_was_sent_and_not_confirmed_is_unknown_at_the_end);
 #if !defined(EB_TSAN)
   RUN(exit_with_a_live_bus_joins_its_threads);
+  RUN(a_bus_that_another_thread_frees_during_an_exit_is_joined_once);
   RUN(a_forked_child_answers_forked_and_leaves_the_connection_alone);
 #endif
   return check_done();
