@@ -420,7 +420,7 @@ describe("bus:get", function()
   end)
 
   it("answers 'stale' to the settlement of one that went back: a get of a missing queue ends the channel of all", function()
-    local held, err = {}, nil
+    local held, err = {}
     for n = 1, 3 do
       eventbus.assert(bus:publish("orders", "x", { n = n }))
       held[n] = eventbus.assert(bus:get("all"))
