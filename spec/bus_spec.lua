@@ -3,6 +3,7 @@
 local eventbus = require "eventbus"
 local broker = require "spec.support.broker"
 local garbage = require "spec.support.garbage"
+local wait_until = require("spec.support.wait").wait_until
 
 local function quiet() end
 
@@ -416,6 +417,32 @@ describe("bus:get", function()
     assert.is_true(message:ack())
     assert.has_error(function() message:ack() end)
     assert.is_nil(bus:get("all"))
+  end)
+
+  it("answers 'stale' to the settlement of one that went back: a get of a missing queue ends the channel of all", function()
+    local held, err = {}
+    for n = 1, 3 do
+      eventbus.assert(bus:publish("orders", "x", { n = n }))
+      held[n] = eventbus.assert(bus:get("all"))
+    end
+    err = select(2, bus:get("no-such-queue"))
+    assert.are.equal("not_found", err.code)
+    for n = 1, 3 do
+      local settled
+      if n == 1 then settled, err = held[n]:ack() else settled, err = held[n]:reject(n == 2) end
+      assert.is_nil(settled)
+      assert.are.equal("stale", err.code)
+    end
+    for n = 1, 3 do
+      local message
+      wait_until(function()
+        message = bus:get("all")
+        return message
+      end, 15, "it is in its queue again")
+      assert.are.equal(n, eventbus.assert(message:event()).data.n)
+      assert.is_true(message:redelivered())
+      assert.is_true(message:ack())
+    end
   end)
 end)
 

@@ -68,6 +68,47 @@ describe("a broker killed with kill -9 and started again", function()
   end)
 end)
 
+describe("a broker at its limit of connections", function()
+  local b = broker.shared()
+
+  -- Who sets it, and who takes it away again.
+  local limits = {
+    ["the vhost's"] = function(vhost)
+      return ([[rabbit_vhost_limit:set(<<"%s">>, [{<<"max-connections">>, 1}], <<"spec">>)]]):format(vhost),
+        ([[rabbit_vhost_limit:clear(<<"%s">>, <<"spec">>)]]):format(vhost)
+    end,
+    ["the user's"] = function(_, user)
+      return ([[rabbit_auth_backend_internal:set_user_limits(<<"%s">>, <<"{\"max-connections\": 1}">>, <<"spec">>)]])
+        :format(user), ([[rabbit_auth_backend_internal:clear_user_limits(<<"%s">>, <<"all">>, <<"spec">>)]]):format(user)
+    end,
+  }
+  for whose, of in pairs(limits) do
+    it("that is " .. whose .. " makes the first publish wait until there is room", function()
+      local _, vhost = b:new_vhost()
+      local user = "limited-" .. vhost
+      b:user(user, "pw", { vhost = vhost })
+      local set, clear = of(vhost, user)
+      b:eval(set)
+      local failed, tried = nil, 0
+      local bus = eventbus.assert(eventbus.connect { url = b:url_of(vhost, user, "pw"), log = quiet, source = "faults-spec",
+        reconnect_delay = 0.1, reconnect_max = 0.2, on_notice = function(notice)
+          if notice.event == "attempt_failed" then tried, failed = tried + 1, tostring(notice.err) end
+        end })
+      eventbus.assert(bus:declare { queues = { q = {} } })
+      local ticket = eventbus.assert(bus:publish_async("", "made", {}, { routing_key = "q", timeout = 60 }))
+      wait_until(function()
+        bus:poll(0.05)
+        return tried >= 2 or ticket:state() ~= "pending"
+      end, 20, "the publishing connection was turned away twice")
+      assert.are.equal("pending", (ticket:state()))
+      assert.is_truthy(failed:find("connection limit (1) is reached", 1, true), failed)
+      b:eval(clear)
+      assert.is_string((eventbus.assert(ticket:wait(60))))
+      bus:close()
+    end)
+  end
+end)
+
 describe("the loss of the publishing connection alone", function()
   it("takes no delivery away that waits to be handled", function()
     local b = broker.shared()

@@ -65,4 +65,13 @@ describe("a bus made before a fork", function()
       parent_noticed_nothing(said)
     end)
   end
+
+  it("leaves no trap for signals to a child: it may run a bus of its own, and ends when it is told to", function()
+    local said = run(b:new_vhost(), "signals", "")
+    assert.are.equal("timeout", said["child run"], said.output)
+    assert.are.equal("0", said["parent child-ended"], said.output)
+    assert.are.equal("143", said["parent child-killed"], said.output)
+    assert.are.equal("stopped", said["parent run"], said.output)
+    parent_noticed_nothing(said)
+  end)
 end)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 
 struct eb_bus {
   eb_url url;
+  atomic_bool reached; /* by either side */
   eb_inbox inbox;
   bool has_inbox;
   eb_io *sides[2];
@@ -28,6 +30,8 @@ struct eb_bus {
   bool passed;         /* a quiet one ended, and nobody was told */
   eb_list taken;       /* from the inbox, not given to the caller yet */
   bool readable[2];    /* the sides' sockets, when last polled here */
+  uint64_t got;        /* the channel's epoch of what a get took last */
+  uint64_t given_back; /* the broker has all again that gets took up to this one */
 };
 
 eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
@@ -39,6 +43,7 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
   }
   b->url = *url;
   *url = (eb_url){0};
+  atomic_init(&b->reached, false);
   b->generation = eb_fork_generation();
   b->owner = (long)getpid();
   b->max_count = config->outbox_count;
@@ -54,6 +59,7 @@ eb_bus *eb_bus_new (const eb_bus_config *config, eb_url *url, eb_error *err) {
   for (unsigned side = 0; side < 2; side++) {
     eb_io_config c = config->io;
     c.link.url = &b->url;
+    c.link.reached = &b->reached;
     c.id = side;
     c.session.seed += side;
     b->sides[side] = eb_io_new(&c, &b->inbox, err);
@@ -143,11 +149,20 @@ uint64_t eb_bus_post (eb_bus *b, eb_item *item, bool urgent, eb_error *err) {
   return b->next_id;
 }
 
+static bool is_stale (const eb_bus *b, const eb_delivery *d) {
+  return d->consumer == 0 && d->epoch <= b->given_back;
+}
+
 bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
                     eb_error *err) {
   if (!usable(b, err)) {
     if (!eb_bus_forked(b)) eb_item_free(&d->item);
     return false;
+  }
+  if (is_stale(b, d)) {
+    eb_item_free(&d->item);
+    return eb_error_set(err, EB_ERR_STALE,
+                        "its channel is gone: the broker delivers it again");
   }
   d->settlement = how;
   eb_io_post(b->sides[EB_CONTROL], &d->item, EB_LATER);
@@ -199,16 +214,33 @@ bool eb_bus_next_succeeded (const eb_bus *b) {
   return b->taken.first->code == EB_OK;
 }
 
+/* All gets share a channel, which one that the broker refuses ends for all. */
+static void note_get (eb_bus *b, const eb_rpc *call) {
+  const eb_error *why = call->item.error;
+  if (call->delivery != NULL)
+    b->got = call->delivery->epoch;
+  else if (why != NULL && why->reply_code != 0)
+    b->given_back = b->got;
+}
+
+static void note_notice (eb_bus *b, const eb_notice *n) {
+  if (n->event == EB_EVENT_CLOSED) b->ended[n->item.id] = true;
+  if (n->event == EB_EVENT_DOWN && n->item.id == EB_CONTROL)
+    b->given_back = b->got;
+}
+
 eb_item *eb_bus_next (eb_bus *b) {
   eb_item_kind kind;
   if (!eb_bus_peek(b, &kind)) return NULL;
   eb_item *item = eb_list_pop(&b->taken);
   if (item->kind == EB_ITEM_NOTICE) {
-    if (((eb_notice *)item)->event == EB_EVENT_CLOSED) b->ended[item->id] = true;
+    note_notice(b, (eb_notice *)item);
   } else if (item->kind != EB_ITEM_DELIVERY) {
     if (is_quiet(item) &&
         eb_quiet_take(&b->quiet, item->id) == EB_QUIET_WATCHED)
       ((eb_publish *)item)->quiet = false;
+    if (item->kind == EB_ITEM_RPC && ((eb_rpc *)item)->method == EB_GET)
+      note_get(b, (eb_rpc *)item);
     count_out(b, item);
   }
   return item;

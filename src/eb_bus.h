@@ -48,8 +48,9 @@ bool eb_bus_check_publish (const eb_bus *b, const eb_publish *p,
 ** 0: err says why; the item is freed. */
 uint64_t eb_bus_post (eb_bus *b, eb_item *item, bool urgent, eb_error *err);
 
-/* Settles a delivery, which the bus owns from then on. False: closed or
-** forked; then the delivery is freed: the broker has it still. */
+/* Settles a delivery, which the bus owns from then on. False: closed, forked, or
+** stale, of a get whose channel is known to be gone; then the delivery is freed: the
+** broker has it still. */
 bool eb_bus_settle (eb_bus *b, eb_delivery *d, eb_settlement how,
                     eb_error *err);
 

@@ -21,10 +21,9 @@ struct eb_io {
   eb_outbox outbox;
   eb_inbox *inbox;
   pthread_t thread;
-  bool started;               /* lua thread only, as is 'joined' */
+  bool started;               /* lua thread only */
   atomic_bool polled;         /* by the Lua thread: its descriptor stays open */
   atomic_bool refused;        /* a lead, for the thread was at work: it stays */
-  bool joined;
   eb_notice *last;            /* EB_EVENT_CLOSED: made first, so that it always comes */
   eb_io *next;                /* of the running; under all_lock */
   pthread_mutex_t stats_lock;
@@ -37,6 +36,7 @@ struct eb_io {
   bool delivers;              /* it put deliveries into the shared inbox */
   bool busy;                  /* the thread's last turn took operations */
   bool closing;               /* the end was asked for: nobody else leads */
+  bool opens;                 /* a lost stream, or a first one: not at the end, for nobody */
   eb_ms led_until;            /* the thread polls no socket before */
   eb_ms wakes_at;             /* it sleeps no longer */
   bool polls_out;             /* until the socket can be written to, too */
@@ -54,21 +54,16 @@ static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static eb_io *all;         /* under all_lock */
 static pid_t all_owner;    /* under all_lock */
 
-static void join (eb_io *io) {
-  if (!io->started || io->joined) return;
-  io->joined = true;
-  pthread_join(io->thread, NULL);
-}
-
+/* Whoever takes a thread out of the list joins it: the lock is held meanwhile, for
+** another may be about to free what the thread uses. */
 static void stop_all (void) {
   pthread_mutex_lock(&all_lock);
-  bool ours = all_owner == getpid();
-  eb_io *first = ours ? all : NULL;
-  pthread_mutex_unlock(&all_lock);
+  if (all_owner != getpid()) all = NULL;  /* a fork: those are the parent's */
   eb_ms deadline = eb_ms_after(eb_clock_now(), EXIT_MS);
-  for (eb_io *io = first; io != NULL; io = io->next)
+  for (eb_io *io = all; io != NULL; io = io->next)
     eb_outbox_stop(&io->outbox, deadline);
-  for (eb_io *io = first; io != NULL; io = io->next) join(io);
+  for (; all != NULL; all = all->next) pthread_join(all->thread, NULL);
+  pthread_mutex_unlock(&all_lock);
 }
 
 static void register_exit (void) {
@@ -86,14 +81,15 @@ static void list_running (eb_io *io) {
   pthread_mutex_unlock(&all_lock);
 }
 
-static void unlist_running (eb_io *io) {
+/* False: it was not in the list, for its thread was joined. */
+static bool unlist_running (eb_io *io) {
   pthread_mutex_lock(&all_lock);
-  for (eb_io **at = &all; *at != NULL; at = &(*at)->next) {
-    if (*at != io) continue;
-    *at = io->next;
-    break;
-  }
+  eb_io **at = &all;
+  while (*at != NULL && *at != io) at = &(*at)->next;
+  bool listed = *at != NULL;
+  if (listed) *at = io->next;
   pthread_mutex_unlock(&all_lock);
+  return listed;
 }
 
 /* Life, on the Lua thread. */
@@ -131,8 +127,7 @@ void eb_io_free (eb_io *io) {
   if (io == NULL) return;
   if (io->started) {
     eb_outbox_abandon(&io->outbox);
-    join(io);
-    unlist_running(io);
+    if (unlist_running(io)) pthread_join(io->thread, NULL);
   }
   eb_link_fini(&io->link);
   eb_session_free(io->session);
@@ -190,7 +185,8 @@ static bool turn (eb_io *io, bool readable, bool leading) {
     eb_outbox_take_for(&io->outbox, &ops);
   } else {
     bury(io);
-    eb_link_open(&io->link, now);
+    if (io->opens && !eb_session_done(io->session, now))
+      eb_link_open(&io->link, now);
     eb_outbox_take(&io->outbox, &ops);
   }
   bool busy = ops.count > 0;
@@ -327,9 +323,11 @@ static void drive (eb_io *io) {
   bool abandoned = false, readable = true;
   for (;;) {
     if (eb_outbox_stopping(&io->outbox, &close_deadline, &abandoned)) {
-      /* All that was posted before the stop is taken first. */
+      /* All that was posted before the stop is taken first: then it is known whether
+      ** a connection is wanted, for which a look-up may block. */
+      io->opens = false;
       if (!io->closing) go_on(io, readable);
-      io->closing = true;
+      io->closing = io->opens = true;
       eb_session_close(io->session, close_deadline, eb_clock_now());
     }
     if (abandoned) break;
@@ -342,6 +340,7 @@ static void drive (eb_io *io) {
 static void *run (void *arg) {
   eb_io *io = arg;
   pthread_mutex_lock(&io->drive);
+  io->opens = true;
   drive(io);
   eb_list events;
   eb_error why;

@@ -15,6 +15,7 @@ bool eb_link_init (eb_link *l, const eb_link_config *config,
   memset(l, 0, offsetof(eb_link, read_buffer));
   l->session = session;
   l->url = config->url;
+  l->reached = config->reached;
   l->connection_timeout_ms = config->connection_timeout_ms;
   l->retry_refused = config->retry_refused;
   eb_backoff_init(&l->backoff, config->reconnect_delay_ms,
@@ -50,8 +51,18 @@ void eb_link_bury (eb_link *l) {
   l->retired = NULL;
 }
 
+/* The broker let one of us in: whatever refuses another is no lasting mistake in the URL. */
+static bool was_reached (const eb_link *l) {
+  return atomic_load_explicit(l->reached, memory_order_relaxed);
+}
+
+static void note_reached (eb_link *l) {
+  if (eb_session_ever_up(l->session) && !was_reached(l))
+    atomic_store_explicit(l->reached, true, memory_order_relaxed);
+}
+
 static bool is_final (const eb_link *l, const eb_error *why) {
-  if (l->retry_refused || eb_session_ever_up(l->session)) return false;
+  if (l->retry_refused || was_reached(l)) return false;
   switch (why->code) {
     case EB_ERR_REFUSED: case EB_ERR_NOT_FOUND:
     case EB_ERR_NOT_ALLOWED: case EB_ERR_TLS: return true;
@@ -81,7 +92,9 @@ static void add_to_round (eb_link *l, const eb_host *host, const eb_error *why) 
 static void failed (eb_link *l, const eb_error *why, eb_ms now) {
   bool was_up = eb_session_phase(l->session) >= EB_PHASE_UP;
   eb_error said = *why;
+  note_reached(l);
   const eb_host *host = next_host(l);
+  bool deaf = l->transport != NULL && eb_transport_was_connected(l->transport);
   drop(l);
   if (was_up) {
     l->lost = true;
@@ -93,6 +106,7 @@ static void failed (eb_link *l, const eb_error *why, eb_ms now) {
   eb_session_detach(l->session, &l->round, now);
   l->host++;
   l->failed_hosts++;
+  l->deaf = l->deaf || deaf;
   if (is_final(l, &said)) {
     l->given_up = true;
     eb_session_notice(l->session, EB_EVENT_FAILED, 0, &said);
@@ -102,6 +116,8 @@ static void failed (eb_link *l, const eb_error *why, eb_ms now) {
   l->retry_at = now;
   if (l->failed_hosts < l->url->host_count) return;
   l->failed_hosts = 0;
+  if (l->deaf) l->address++;
+  l->deaf = false;
   l->retry_at = eb_ms_after(now, eb_backoff_next(&l->backoff));
   eb_session_notice(l->session, EB_EVENT_ATTEMPT_FAILED, 0, &l->round);
 }
@@ -114,12 +130,14 @@ static void share_time (eb_link *l, eb_ms now) {
   l->address_deadline = eb_ms_after(now, left > 0 ? left / tries : 0);
 }
 
-static void begin (eb_link *l, eb_ms now) {
+static void begin (eb_link *l) {
   eb_error err;
   const eb_host *host = next_host(l);
-  l->attempt_deadline = eb_ms_after(now, l->connection_timeout_ms);
   l->state = EB_LINK_CONNECTING;
-  l->transport = eb_transport_open(host->name, host->port, l->tls, &err);
+  l->transport =
+      eb_transport_open(host->name, host->port, l->address, l->tls, &err);
+  eb_ms now = eb_clock_now();  /* whatever the look-up took is not the host's */
+  l->attempt_deadline = eb_ms_after(now, l->connection_timeout_ms);
   if (l->transport == NULL)
     failed(l, &err, now);
   else
@@ -140,9 +158,10 @@ static void advance (eb_link *l, eb_ms now) {
 
 void eb_link_open (eb_link *l, eb_ms now) {
   if (l->state == EB_LINK_CONNECTING) advance(l, now);
+  if (l->given_up && was_reached(l)) l->given_up = false;
   if (l->state == EB_LINK_NONE && !l->given_up && now >= l->retry_at &&
       l->retired == NULL)
-    begin(l, now);
+    begin(l);
 }
 
 /* Whatever the session still has to say, for instance a close-ok. */
@@ -221,18 +240,20 @@ void eb_link_write (eb_link *l, eb_ms now) {
 
 /* Handshakes have a deadline too. */
 static void check_attempt (eb_link *l, eb_ms now) {
-  eb_error ignored;
+  eb_error why;
   if (l->state == EB_LINK_CONNECTING && now >= l->address_deadline &&
       now < l->attempt_deadline) {
     /* None is left, or TCP is connected: then the attempt's deadline counts. */
-    if (eb_transport_addresses_left(l->transport) > 0)
-      eb_transport_skip_address(l->transport, &ignored);
+    if (eb_transport_addresses_left(l->transport) > 0 &&
+        eb_transport_skip_address(l->transport, &why) == EB_IO_FAILED) {
+      failed(l, &why, now);
+      return;
+    }
     share_time(l, now);
   }
   if (l->state == EB_LINK_NONE || now < l->attempt_deadline ||
       eb_session_phase(l->session) >= EB_PHASE_UP)
     return;
-  eb_error why;
   eb_error_set(&why, EB_ERR_CONNECTION, "%s did not complete the %s in %lld ms",
                eb_transport_peer(l->transport),
                l->state == EB_LINK_CONNECTING ? "connection" : "AMQP handshake",
@@ -242,9 +263,11 @@ static void check_attempt (eb_link *l, eb_ms now) {
 
 void eb_link_check (eb_link *l, eb_ms now) {
   check_attempt(l, now);
+  note_reached(l);
   if (l->failed_hosts == 0 && l->backoff.tries == 0) return;
   if (eb_session_phase(l->session) < EB_PHASE_UP) return;
   l->failed_hosts = 0;
+  l->deaf = false;
   eb_backoff_reset(&l->backoff);
 }
 

@@ -9,6 +9,8 @@
 #ifndef EB_LINK_H
 #define EB_LINK_H
 
+#include <stdatomic.h>
+
 #include "eb_backoff.h"
 #include "eb_session.h"
 #include "eb_transport.h"
@@ -17,8 +19,9 @@
 enum { EB_LINK_READ_SIZE = 64 * 1024 };
 
 typedef struct eb_link_config {
-  const eb_url *url;               /* outlives the link */
-  int64_t connection_timeout_ms;   /* for one host: resolve to open-ok */
+  const eb_url *url;               /* outlives the link, as does what is next */
+  atomic_bool *reached;            /* by any of the links that share it */
+  int64_t connection_timeout_ms;   /* for one host: from its address to open-ok */
   int64_t reconnect_delay_ms;      /* first back-off */
   int64_t reconnect_max_ms;
   bool retry_refused;              /* go on after refused credentials */
@@ -33,12 +36,13 @@ typedef enum eb_link_state {
 typedef struct eb_link {
   eb_link_state state;
   bool lost;             /* an established connection was; the owner resets it */
-  bool given_up;         /* refused: no more attempts */
+  bool given_up;         /* refused: no more attempts, unless another link was let in */
   uint64_t reads;        /* calls to the transport */
   uint64_t writes;
   /* its own, from here */
   eb_session *session;   /* not ours */
   const eb_url *url;
+  atomic_bool *reached;  /* not ours */
   eb_tls *tls;
   eb_transport *transport;
   eb_transport *retired; /* dropped, its descriptor still open */
@@ -47,6 +51,8 @@ typedef struct eb_link {
   bool retry_refused;
   size_t host;           /* next to try */
   size_t failed_hosts;   /* in this round */
+  bool deaf;             /* one of them took a connection, and no more */
+  size_t address;        /* of each name: the one to begin with, in this round */
   eb_error round;        /* what they said */
   eb_ms retry_at;
   eb_ms attempt_deadline;  /* of this host */

@@ -46,7 +46,7 @@ eb_session *eb_session_new (const eb_session_config *config) {
   s->get.ch.role = ROLE_GET;
   s->pub.expiry = s->loose.expiry = EB_NEVER;
   s->rpc.expiry = s->get.expiry = EB_NEVER;
-  s->close_deadline = s->consumers_due = EB_NEVER;
+  s->close_deadline = s->consumers_due = s->restore_by = EB_NEVER;
   s->strings = eb_arena_new(256);
   if (s->strings == NULL || !copy_config(s, config)) {
     eb_session_free(s);
@@ -120,7 +120,7 @@ void eb_session_detach (eb_session *s, const eb_error *why, eb_ms now) {
   drop_deliveries(s);
   if (s->channel_count > 0)  /* only crossed closes are left in it */
     memset(s->channels, 0, s->channel_count * sizeof *s->channels);
-  s->restoring = 0;
+  records_await(s, 0);
   if (was_up && !s->closing) eb_session_notice(s, EB_EVENT_DOWN, 0, why);
 }
 
@@ -128,7 +128,7 @@ void eb_session_fail (eb_session *s, const eb_error *why, eb_ms now) {
   s->now = now;
   s->failed = true;
   s->failure = *why;
-  s->restoring = 0;
+  records_await(s, 0);
   publisher_fail(s, &s->pub, why);
   publisher_fail(s, &s->loose, why);
   caller_fail(s, &s->rpc, why);

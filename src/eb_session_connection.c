@@ -142,12 +142,14 @@ static bool contains (amqp_bytes_t text, const char *word) {
   return false;
 }
 
-/* RabbitMQ answers a wrong vhost, one without permission and one that is not
-** up yet with the same 530; only its text tells which. */
+/* RabbitMQ answers a wrong vhost, one without permission, one that is not up yet
+** and a limit of connections with the same 530; only its text tells which. Somebody
+** else's connection may end at any time: a limit is no refusal. */
 static eb_code close_code (const eb_session *s,
                            const amqp_connection_close_t *m) {
   if (contains(m->reply_text, "is down")) return EB_ERR_CONNECTION;
   if (s->phase == EB_PHASE_OPENING && m->reply_code == 530) {
+    if (contains(m->reply_text, "connection limit")) return EB_ERR_CONNECTION;
     if (contains(m->reply_text, "not found")) return EB_ERR_NOT_FOUND;
     if (contains(m->reply_text, "refused")) return EB_ERR_REFUSED;
   }

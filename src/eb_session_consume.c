@@ -198,7 +198,7 @@ static bool start_expired (eb_session *s, consumer *c) {
 ** answer to a call makes us due. */
 static bool may_return (const eb_session *s, const consumer *c) {
   return c->state == CONSUMER_WAITING && s->phase == EB_PHASE_UP &&
-         !s->closing && !(c->restore_first && s->rpc.sent.count > 0);
+         !s->closing && !(c->restore_first && caller_under_way(&s->rpc));
 }
 
 static bool pump_one (eb_session *s, consumer *c) {

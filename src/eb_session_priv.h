@@ -160,6 +160,7 @@ struct eb_session {
   eb_ms consumers_due;       /* when to look at them again */
   record *records;
   size_t restoring;          /* restorations not answered yet */
+  eb_ms restore_by;          /* one of them is answered by then, or all have failed */
   eb_session_stats stats;
 };
 
@@ -227,12 +228,15 @@ void caller_fail (eb_session *s, caller *c, const eb_error *why);
 void caller_expire (eb_session *s, caller *c);
 eb_ms caller_deadline (const eb_session *s, const caller *c);
 bool caller_idle (const caller *c);  /* nobody waits for an answer */
+/* An answer is awaited, of a restoration or by a user. */
+bool caller_under_way (const caller *c);
 caller *caller_of (eb_session *s, const channel *ch);
 
 /* eb_session_record.c */
 /* False: there is no memory to keep it by, and the session is broken. */
 bool record_answered (eb_session *s, const eb_rpc *call);
 bool records_restore (eb_session *s);  /* queues calls in front of all others */
+void records_await (eb_session *s, size_t restorations);
 void records_free (eb_session *s);
 /* The queue's present name; 'queue' itself unless the broker renamed it. */
 eb_bytes records_name (const eb_session *s, eb_bytes queue);

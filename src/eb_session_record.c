@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { RESTORE_MS = 30000 };  /* a broker without a word for so long gives no answer */
+
 static bool same_table (const eb_table *a, const eb_table *b);
 
 static bool same_field (const eb_field *a, const eb_field *b) {
@@ -211,6 +213,12 @@ bool record_answered (eb_session *s, const eb_rpc *call) {
   }
 }
 
+void records_await (eb_session *s, size_t restorations) {
+  s->restoring = restorations;
+  s->restore_by =
+      restorations > 0 ? eb_ms_after(s->now, RESTORE_MS) : EB_NEVER;
+}
+
 bool records_restore (eb_session *s) {
   eb_list calls;
   eb_list_init(&calls);
@@ -226,7 +234,7 @@ bool records_restore (eb_session *s) {
     }
     eb_list_push(&calls, &c->item);
   }
-  s->restoring += calls.count;
+  records_await(s, s->restoring + calls.count);
   eb_list_prepend(&s->rpc.waiting, &calls);
   return true;
 }

@@ -160,7 +160,7 @@ static void answer (eb_session *s, eb_rpc *call, const eb_error *why) {
     return;
   }
   if (call->record) {  /* a restoration, not the stub of a late call */
-    if (s->restoring > 0) s->restoring--;
+    if (s->restoring > 0) records_await(s, s->restoring - 1);
     if (s->restoring == 0) s->consumers_due = s->now;
     if (why != NULL) eb_session_notice(s, EB_EVENT_TOPOLOGY_FAILED, 0, why);
   }
@@ -274,9 +274,30 @@ void caller_got (eb_session *s, eb_delivery *d) {
   answer(s, call, NULL);
 }
 
+/* Restorations and stubs belong to one connection. */
+static bool is_internal (const eb_item *item, void *unused) {
+  (void)unused;
+  return ((const eb_rpc *)item)->internal;
+}
+
+static bool is_restoration (const eb_item *item) {
+  return is_internal(item, NULL) && ((const eb_rpc *)item)->record;
+}
+
+/* Nobody waits for it; it only keeps the place of a reply. */
+static bool is_stub (const eb_item *item, void *unused) {
+  return is_internal(item, unused) && !((const eb_rpc *)item)->record;
+}
+
+bool caller_under_way (const caller *c) {
+  const eb_item *item = c->sent.first;
+  while (item != NULL && is_stub(item, NULL)) item = item->next;
+  return item != NULL;
+}
+
 /* Consumers whose topology must be restored first wait for that. */
 static void none_under_way (eb_session *s, const caller *c) {
-  if (c == &s->rpc && c->sent.count == 0) s->consumers_due = s->now;
+  if (c == &s->rpc && !caller_under_way(c)) s->consumers_due = s->now;
 }
 
 bool caller_method (eb_session *s, caller *c, amqp_method_t *m) {
@@ -301,17 +322,6 @@ bool caller_method (eb_session *s, caller *c, amqp_method_t *m) {
 }
 
 /* Losses. */
-
-/* Restorations and stubs belong to the connection that is gone. */
-static bool is_internal (const eb_item *item, void *unused) {
-  (void)unused;
-  return ((const eb_rpc *)item)->internal;
-}
-
-/* Nobody waits for it; it only keeps the place of a reply. */
-static bool is_stub (const eb_item *item, void *unused) {
-  return is_internal(item, unused) && !((const eb_rpc *)item)->record;
-}
 
 void caller_closed (eb_session *s, caller *c, const eb_error *why) {
   eb_list stubs;
@@ -358,8 +368,10 @@ void caller_fail (eb_session *s, caller *c, const eb_error *why) {
 
 /* Deadlines. */
 
-static bool expired (const eb_item *item, void *now) {
-  return item->deadline <= *(const eb_ms *)now;
+static bool is_late (const eb_item *item, void *session) {
+  const eb_session *s = session;
+  return item->deadline <= s->now ||
+         (is_restoration(item) && s->restore_by <= s->now);
 }
 
 /* Its reply will still come, and must find its place in the order. */
@@ -373,7 +385,7 @@ static bool leave_stub (eb_session *s, caller *c, const eb_rpc *call) {
 }
 
 void caller_expire (eb_session *s, caller *c) {
-  if (s->now < c->expiry) return;
+  if (s->now < eb_ms_min(c->expiry, s->restore_by)) return;
   eb_error why;
   bool down = s->phase == EB_PHASE_DOWN && s->trouble.code != EB_OK;
   eb_error_set(&why, EB_ERR_TIMEOUT, down ? "no connection in time: %s"
@@ -384,15 +396,16 @@ void caller_expire (eb_session *s, caller *c) {
   eb_list_init(&c->sent);
   eb_item *item;
   while ((item = eb_list_pop(&sent)) != NULL) {
-    if (expired(item, &s->now)) {
+    if (is_late(item, s)) {
       leave_stub(s, c, (eb_rpc *)item);
       eb_list_push(&late, item);
     } else {
       eb_list_push(&c->sent, item);
     }
   }
-  eb_list_split(&c->waiting, &late, expired, &s->now);
-  session_answer_all(s, &late, &why);
+  eb_list_split(&c->waiting, &late, is_late, s);
+  while ((item = eb_list_pop(&late)) != NULL) answer(s, (eb_rpc *)item, &why);
+  none_under_way(s, c);
   c->expiry = EB_NEVER;
   for (item = c->sent.first; item != NULL; item = item->next)
     c->expiry = eb_ms_min(c->expiry, item->deadline);
@@ -404,7 +417,7 @@ eb_ms caller_deadline (const eb_session *s, const caller *c) {
   /* The output was full, and has been written. */
   if (s->phase == EB_PHASE_UP && c->ch.state == CHAN_OPEN && may_send(s, c))
     return s->now;
-  return c->expiry;
+  return eb_ms_min(c->expiry, s->restore_by);
 }
 
 static bool all_internal (const eb_list *l) {

@@ -30,7 +30,9 @@ struct eb_transport {
   state state;
   int fd;
   struct addrinfo *addresses;
-  const struct addrinfo *at;  /* in 'addresses' */
+  const struct addrinfo *first;  /* tried, in 'addresses' */
+  const struct addrinfo *at;     /* likewise */
+  bool connected;
   eb_tls *tls;                /* not ours; NULL for plain TCP */
   eb_tls_stream *stream;      /* NULL for plain TCP */
   char *host;
@@ -140,20 +142,36 @@ static bool address_error (eb_transport *t, int e, eb_error *err) {
                       strerror(e));
 }
 
+/* The last one is followed by the first of the list, until all were tried. */
+static const struct addrinfo *after (const eb_transport *t,
+                                     const struct addrinfo *a) {
+  const struct addrinfo *next = a->ai_next != NULL ? a->ai_next : t->addresses;
+  return next != t->first ? next : NULL;
+}
+
 /* Leaves the address 'at', which failed with 'e', for the next that does not
 ** fail at once. False: there is none, and err tells of the last. */
 static bool next_address (eb_transport *t, int e, eb_error *err) {
   while (e != 0) {
     close_socket(t);
-    if (t->at->ai_next == NULL) return address_error(t, e, err);
-    t->at = t->at->ai_next;
+    const struct addrinfo *next = after(t, t->at);
+    if (next == NULL) return address_error(t, e, err);
+    t->at = next;
     e = connect_socket(t);
   }
   return true;
 }
 
-eb_transport *eb_transport_open (const char *host, unsigned port, eb_tls *tls,
-                                 eb_error *err) {
+static const struct addrinfo *address (const struct addrinfo *list,
+                                       size_t number) {
+  size_t count = 0;
+  for (const struct addrinfo *a = list; a != NULL; a = a->ai_next) count++;
+  for (number %= count; number > 0; number--) list = list->ai_next;
+  return list;
+}
+
+eb_transport *eb_transport_open (const char *host, unsigned port, size_t first,
+                                 eb_tls *tls, eb_error *err) {
   eb_transport *t = calloc(1, sizeof *t);
   if (t != NULL) {
     t->fd = -1;
@@ -165,10 +183,10 @@ eb_transport *eb_transport_open (const char *host, unsigned port, eb_tls *tls,
     eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for a connection");
     goto fail;
   }
-  bool address = strchr(host, ':') != NULL;
-  snprintf(t->peer, sizeof t->peer, address ? "[%s]:%u" : "%s:%u", host, port);
+  bool v6 = strchr(host, ':') != NULL;
+  snprintf(t->peer, sizeof t->peer, v6 ? "[%s]:%u" : "%s:%u", host, port);
   if (!resolve(t, port, err)) goto fail;
-  t->at = t->addresses;
+  t->at = t->first = address(t->addresses, first);
   int e = connect_socket(t);
   if (e != 0 && !next_address(t, e, err)) goto fail;
   return t;
@@ -217,6 +235,7 @@ static eb_io_status advance_connect (eb_transport *t, eb_error *err) {
     if (e == 0) break;
     if (!next_address(t, e, err)) return failed(t);
   }
+  t->connected = true;
   if (t->tls == NULL) {
     t->state = STREAMING;
     return EB_IO_OK;
@@ -243,11 +262,14 @@ eb_io_status eb_transport_advance (eb_transport *t, eb_error *err) {
   return t->state == STREAMING ? EB_IO_OK : over(err);
 }
 
+bool eb_transport_was_connected (const eb_transport *t) {
+  return t->connected;
+}
+
 size_t eb_transport_addresses_left (const eb_transport *t) {
   size_t n = 0;
   if (t->state != CONNECTING) return 0;
-  for (const struct addrinfo *a = t->at->ai_next; a != NULL; a = a->ai_next)
-    n++;
+  for (const struct addrinfo *a = t->at; (a = after(t, a)) != NULL;) n++;
   return n;
 }
 

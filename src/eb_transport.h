@@ -38,13 +38,17 @@ typedef enum eb_io_status {
 } eb_io_status;
 
 /* Begins to connect to host:port; tls NULL for plain TCP. NULL: err says why
-** (connection). All addresses of the name are tried in turn by 'advance'. */
-eb_transport *eb_transport_open (const char *host, unsigned port, eb_tls *tls,
-                                 eb_error *err);
+** (connection). All addresses of the name are tried in turn by 'advance', from
+** that of the number 'first' on, which may be larger than there are. */
+eb_transport *eb_transport_open (const char *host, unsigned port, size_t first,
+                                 eb_tls *tls, eb_error *err);
 
 /* Drives connecting and the TLS handshake. OK: the stream is ready. The
 ** descriptor may change with every call: another address has another. */
 eb_io_status eb_transport_advance (eb_transport *t, eb_error *err);
+
+/* TCP was connected: that address takes connections, whatever came of it. */
+bool eb_transport_was_connected (const eb_transport *t);
 
 /* Addresses of the name that were not tried yet. */
 size_t eb_transport_addresses_left (const eb_transport *t);

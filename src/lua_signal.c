@@ -1,11 +1,12 @@
 /* lua_signal: SIGINT and SIGTERM for a program that runs a bus.
 **
 ** The handler counts and makes the bus's wait return; Lua asks what came. One
-** bus at a time; what was there before is put back. When asked to, a second
-** signal also sets an alarm that ends the process, for a handler that never
-** comes back to us.
+** bus at a time; what was there before is put back, in a forked child at once: the
+** bus, and what came, are its parent's. When asked to, a second signal also sets an
+** alarm that ends the process, for a handler that never comes back to us.
 */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,13 +42,31 @@ static void on_signal (int signo) {
   errno = saved;
 }
 
+static void untrap (void) {
+  if (!trapping) return;
+  sigaction(SIGINT, &old_int, NULL);
+  sigaction(SIGTERM, &old_term, NULL);
+  trapping = 0;
+}
+
+static void in_child (void) {
+  untrap();
+  signal_count = 0;
+}
+
+static void watch (void) {
+  pthread_atfork(NULL, NULL, in_child);
+}
+
 /* trap(bus [, seconds]): begins to catch both signals for it. After a second
 ** one the process may live that long, whatever it does. */
 int lua_signal_trap (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
   lua_Number seconds = luaL_optnumber(L, 2, 0);
   struct sigaction sa;
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
   if (bus == NULL) return luaL_error(L, "the bus is closed");
+  pthread_once(&once, watch);
   if (trapping) return luaL_error(L, "signals are trapped by another bus");
   memset(&sa, 0, sizeof sa);
   sa.sa_handler = on_signal;
@@ -60,13 +79,6 @@ int lua_signal_trap (lua_State *L) {
   sigaction(SIGINT, &sa, &old_int);
   sigaction(SIGTERM, &sa, &old_term);
   return 0;
-}
-
-static void untrap (void) {
-  if (!trapping) return;
-  sigaction(SIGINT, &old_int, NULL);
-  sigaction(SIGTERM, &old_term, NULL);
-  trapping = 0;
 }
 
 int lua_signal_untrap (lua_State *L) {

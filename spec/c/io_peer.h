@@ -25,7 +25,9 @@
 
 enum { PATIENCE_MS = 10000 };
 
-typedef enum manner { NORMAL, SILENT, FORCE_ONCE, REFUSE_LOGIN, NEVER_CONFIRM, HANG_UP, QUEUE } manner;
+typedef enum manner {
+  NORMAL, SILENT, FORCE_ONCE, REFUSE_LOGIN, REFUSE_ONCE, NEVER_CONFIRM, HANG_UP, QUEUE
+} manner;
 
 /* A broker that hangs up does so in the midst of every so many publishes. */
 enum { HANG_UP_AFTER = 37 };
@@ -151,7 +153,7 @@ static inline void hear_method (talk *t, const eb_frame *f) {
   switch (id) {
     case AMQP_CONNECTION_START_OK_METHOD: {
       amqp_connection_tune_t tune = {100, 131072, 60};
-      if (t->b->manner == REFUSE_LOGIN)
+      if (t->b->manner == REFUSE_LOGIN || (t->b->manner == REFUSE_ONCE && atomic_load(&t->b->accepted) == 1))
         say_close(t, 403, "ACCESS_REFUSED - Login was refused");
       else
         say(t, 0, AMQP_CONNECTION_TUNE_METHOD, &tune);

@@ -77,6 +77,42 @@ TEST(refused_credentials_answer_at_once_and_end_the_attempts) {
   broker_stop(&b);
 }
 
+/* The first host is busy with the other connection: as a host of a cluster whose state the next does not know yet. */
+TEST(a_refusal_is_not_final_when_the_other_connection_was_let_in) {
+  static broker good, refusing;
+  char hosts[100];
+  eb_error err;
+  broker_start(&good, NORMAL);
+  broker_start(&refusing, REFUSE_LOGIN);
+  snprintf(hosts, sizeof hosts, "127.0.0.1:%u,127.0.0.1:%u", good.port, refusing.port);
+  eb_bus *bus = open_bus(hosts, 200);
+  CHECK(bus != NULL && eb_bus_start(bus, EB_CONTROL, &err));
+  eb_ms until = eb_clock_now() + PATIENCE_MS;
+  while (atomic_load(&good.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10);
+  CHECK_INT(answer_of(bus, publish(bus, 2000), NULL), EB_ERR_TIMEOUT);
+  CHECK(atomic_load(&refusing.accepted) > 1);
+  eb_bus_free(bus);
+  broker_stop(&good);
+  broker_stop(&refusing);
+}
+
+/* Permissions may be given between the two. */
+TEST(a_connection_that_gave_up_tries_again_when_the_other_was_let_in) {
+  static broker b;
+  eb_error err;
+  broker_start(&b, REFUSE_ONCE);
+  eb_bus *bus = open_on(&b);
+  CHECK(bus != NULL);
+  CHECK_INT(answer_of(bus, publish(bus, 5000), NULL), EB_ERR_REFUSED);
+  CHECK(eb_bus_start(bus, EB_CONTROL, &err));
+  eb_ms until = eb_clock_now() + PATIENCE_MS;
+  while (atomic_load(&b.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10);
+  while (answer_of(bus, publish(bus, 100), NULL) == EB_ERR_REFUSED && eb_clock_now() < until) {}
+  CHECK_INT(answer_of(bus, publish(bus, 100), NULL), EB_ERR_TIMEOUT);  /* the broker serves one at a time */
+  eb_bus_free(bus);
+  broker_stop(&b);
+}
+
 TEST(an_unreachable_broker_costs_no_processor) {
   char hosts[60];
   char text[EB_ERROR_TEXT];
@@ -228,6 +264,39 @@ TEST(exit_with_a_live_bus_joins_its_threads) {
   broker_stop(&b);
 }
 
+static atomic_bool exiting;
+static eb_bus *bus_of_another;
+
+static void note_exit (void) {
+  atomic_store(&exiting, true);
+}
+
+/* While the exit waits for what is under way. */
+static void *free_at_exit (void *unused) {
+  while (!atomic_load(&exiting)) usleep(1000);
+  usleep(100000);
+  eb_bus_free(bus_of_another);
+  return unused;
+}
+
+TEST(a_bus_that_another_thread_frees_during_an_exit_is_joined_once) {
+  static broker b;
+  broker_listen(&b, NEVER_CONFIRM);
+  pid_t pid = fork();
+  CHECK(pid >= 0);
+  if (pid == 0) {
+    pthread_t thread;
+    bus_of_another = open_on(&b);
+    if (bus_of_another == NULL || publish(bus_of_another, 60000) == 0) _exit(10);
+    if (pthread_create(&thread, NULL, free_at_exit, NULL) != 0) _exit(11);
+    atexit(note_exit);  /* after the engine's: it runs before that */
+    exit_child(0);
+  }
+  broker_run(&b);
+  CHECK_INT(child_status(pid), 0);
+  broker_stop(&b);
+}
+
 TEST(a_forked_child_answers_forked_and_leaves_the_connection_alone) {
   static broker b;
   broker_start(&b, NORMAL);
@@ -269,6 +338,8 @@ int main (void) {
   RUN(a_host_that_does_not_shake_hands_is_left_for_the_next);
   RUN(a_connection_that_the_broker_closes_is_made_again);
   RUN(refused_credentials_answer_at_once_and_end_the_attempts);
+  RUN(a_refusal_is_not_final_when_the_other_connection_was_let_in);
+  RUN(a_connection_that_gave_up_tries_again_when_the_other_was_let_in);
   RUN(an_unreachable_broker_costs_no_processor);
   RUN(a_connection_broken_by_the_broker_costs_no_processor_while_it_is_away);
   RUN(start_stop_and_free_at_any_moment);
@@ -277,6 +348,7 @@ int main (void) {
   RUN(what_was_sent_and_not_confirmed_is_unknown_at_the_end);
 #if !defined(EB_TSAN)
   RUN(exit_with_a_live_bus_joins_its_threads);
+  RUN(a_bus_that_another_thread_frees_during_an_exit_is_joined_once);
   RUN(a_forked_child_answers_forked_and_leaves_the_connection_alone);
 #endif
   return check_done();

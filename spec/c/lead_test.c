@@ -154,6 +154,7 @@ TEST(another_thread_may_end_a_connection_that_is_led) {
   eb_error err;
   eb_inbox inbox;
   eb_url url;
+  atomic_bool reached = false;
   eb_io_config c;
   char text[100];
   memset(&c, 0, sizeof c);
@@ -167,6 +168,7 @@ TEST(another_thread_may_end_a_connection_that_is_led) {
   c.session.window_count = 100;
   c.session.window_bytes = 1 << 20;
   c.link.url = &url;
+  c.link.reached = &reached;
   c.link.connection_timeout_ms = 5000;
   c.link.reconnect_delay_ms = c.link.reconnect_max_ms = 20;
   eb_io *io = eb_io_new(&c, &inbox, &err);

@@ -24,6 +24,7 @@ int main (void) {
   RUN(a_heartbeat_over_65535_seconds_is_not_taken_for_none);
   RUN(frames_below_4096_bytes_are_a_protocol_error);
   RUN(a_close_during_the_handshake_is_named_and_answered);
+  RUN(a_limit_of_connections_is_not_taken_for_a_refusal);
   RUN(a_server_that_answers_with_its_protocol_header_is_a_protocol_error);
   RUN(what_is_not_amqp_is_a_protocol_error);
   RUN(bytes_after_the_end_say_why_again);
@@ -81,6 +82,8 @@ int main (void) {
   RUN(a_get_that_timed_out_is_given_back_when_it_arrives);
   RUN(a_reconnect_restores_the_topology_then_the_consumers);
   RUN(a_restoration_that_fails_is_told_and_consumers_start_all_the_same);
+  RUN(a_restoration_without_an_answer_is_told_and_consumers_start_all_the_same);
+  RUN(a_restoration_may_take_long_while_answers_come);
   RUN(a_connection_lost_while_restoring_restores_from_the_beginning);
   RUN(what_was_unbound_or_deleted_is_not_restored);
   RUN(a_passive_declaration_is_not_restored);

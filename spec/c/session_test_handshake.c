@@ -147,10 +147,26 @@ TEST(a_close_during_the_handshake_is_named_and_answered) {
   CHECK_INT(handshake_closed(true, 530, "NOT_ALLOWED - vhost nope not found", &ok), EB_ERR_NOT_FOUND);
   CHECK(ok);
   CHECK_INT(handshake_closed(true, 530, "NOT_ALLOWED - access to vhost 'x' refused for user 'y'", &ok), EB_ERR_REFUSED);
-  CHECK_INT(handshake_closed(true, 530, "NOT_ALLOWED - connection limit is reached", &ok), EB_ERR_NOT_ALLOWED);
+  CHECK_INT(handshake_closed(true, 530, "NOT_ALLOWED - all is forbidden today", &ok), EB_ERR_NOT_ALLOWED);
   CHECK_INT(handshake_closed(true, 541, "INTERNAL_ERROR - access to vhost '/' refused: vhost '/' is down", &ok),
             EB_ERR_CONNECTION);
   CHECK(eb_code_retryable(EB_ERR_CONNECTION));
+}
+
+/* As RabbitMQ says it of each limit: with a word that otherwise means wrong credentials. */
+TEST(a_limit_of_connections_is_not_taken_for_a_refusal) {
+  static const char *const texts[] = {
+      "NOT_ALLOWED - access to vhost 'x' refused for user 'y': connection limit (1) is reached",
+      "NOT_ALLOWED - access to vhost 'x' refused for user 'y': connection limit cannot be queried, timeout",
+      "NOT_ALLOWED - connection refused for user 'y': user connection limit (1) is reached",
+      "NOT_ALLOWED - connection refused: node connection limit (1) is reached"};
+  bool ok;
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    CHECK_INT(handshake_closed(true, 530, texts[i], &ok), EB_ERR_CONNECTION);
+    CHECK(ok);
+  }
+  CHECK_INT(handshake_closed(true, 530, "NOT_ALLOWED - access to vhost 'limit' refused for user 'y'", &ok),
+            EB_ERR_REFUSED);
 }
 
 static int answered_with (const void *bytes, size_t n, size_t cut) {

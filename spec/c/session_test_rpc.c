@@ -272,6 +272,69 @@ TEST(a_restoration_that_fails_is_told_and_consumers_start_all_the_same) {
   CHECK(peer_end(&p));
 }
 
+TEST(a_restoration_without_an_answer_is_told_and_consumers_start_all_the_same) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  CHECK(declared(&p, "a"));
+  CHECK(declared(&p, "b"));
+  CHECK(frames_consumer(&p) != 0);
+  peer_lost(&p);
+  CHECK(peer_up(&p));
+  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  unsigned channel = p.channel;
+  peer_sleep(&p, 29000);
+  WANT(&p, PEER_NOTHING);
+  CHECK(!peer_noticed(&p, EB_EVENT_TOPOLOGY_FAILED));
+  peer_sleep(&p, 2000);
+  CHECK(peer_noticed(&p, EB_EVENT_TOPOLOGY_FAILED) && peer_noticed(&p, EB_EVENT_TOPOLOGY_FAILED));
+  WANT(&p, AMQP_BASIC_CONSUME_METHOD);
+  unsigned consuming = p.channel;
+  CHECK(peer_consume_ok(&p));
+  CHECK(peer_noticed(&p, EB_EVENT_RESUBSCRIBED));
+  /* Its queue vanishes: it is declared again, though the first answers are still owed. */
+  CHECK(peer_cancel_consumer(&p, consuming));
+  peer_sleep(&p, 1000);
+  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  WANT(&p, PEER_NOTHING);
+  for (int i = 0; i < 2; i++) {
+    amqp_queue_declare_ok_t late = {peer_text("late"), 0, 0};
+    CHECK(peer_say(&p, channel, AMQP_QUEUE_DECLARE_OK_METHOD, &late));
+  }
+  WANT(&p, PEER_NOTHING);
+  for (int i = 0; i < 2; i++) {
+    amqp_queue_declare_ok_t ok = {peer_text("again"), 0, 0};
+    CHECK(peer_say(&p, channel, AMQP_QUEUE_DECLARE_OK_METHOD, &ok));
+  }
+  WANT(&p, AMQP_BASIC_CONSUME_METHOD);
+  CHECK(!peer_noticed(&p, EB_EVENT_TOPOLOGY_FAILED));
+  CHECK(peer_end(&p));
+}
+
+/* Of a large topology, on a cluster that is just coming up. */
+TEST(a_restoration_may_take_long_while_answers_come) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  CHECK(declared(&p, "a"));
+  CHECK(declared(&p, "b"));
+  CHECK(declared(&p, "c"));
+  peer_lost(&p);
+  CHECK(peer_up(&p));
+  for (int i = 0; i < 3; i++) WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  for (int i = 0; i < 2; i++) {
+    peer_sleep(&p, 29000);
+    CHECK(peer_declare_ok(&p, "ok"));
+  }
+  CHECK(!peer_noticed(&p, EB_EVENT_TOPOLOGY_FAILED));
+  peer_sleep(&p, 31000);
+  CHECK(peer_noticed(&p, EB_EVENT_TOPOLOGY_FAILED));
+  CHECK(!peer_noticed(&p, EB_EVENT_TOPOLOGY_FAILED));
+  CHECK(peer_end(&p));
+}
+
 TEST(a_connection_lost_while_restoring_restores_from_the_beginning) {
   peer p;
   eb_session_config c = peer_config();

@@ -198,7 +198,7 @@ TEST(a_peer_that_never_shakes_hands_stays_again) {
   eb_tls_options o = trusting("ca.pem");
   eb_tls *tls = eb_tls_new(&o, NULL);
   eb_error err;
-  eb_transport *t = eb_transport_open("127.0.0.1", p->port, tls, &err);
+  eb_transport *t = eb_transport_open("127.0.0.1", p->port, 0, tls, &err);
   CHECK(t != NULL);
   eb_ms until = eb_clock_now() + 200;
   int rounds = 0;

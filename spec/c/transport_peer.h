@@ -30,33 +30,10 @@
 #include <unistd.h>
 
 #include "../../src/eb_clock.h"
+#include "addresses.h"
 #include "check.h"
 
-enum {
-  PATIENCE_MS = 10000,
-  TINY = 2048  /* send buffers (small windows make loopback crawl) */
-};
-
-/* A name with two addresses, whatever the machine's hosts file says: 127.0.0.2,
-** then 127.0.0.1. Ours comes before the C library's, and asks it. */
-int getaddrinfo (const char *host, const char *port,
-                 const struct addrinfo *hints, struct addrinfo **to) {
-  typedef int resolver (const char *, const char *, const struct addrinfo *,
-                        struct addrinfo **);
-  static _Atomic(resolver *) next;
-  resolver *ask = atomic_load(&next);
-  if (ask == NULL) {
-    void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
-    memcpy(&ask, &symbol, sizeof ask);
-    atomic_store(&next, ask);
-  }
-  if (host == NULL || strcmp(host, "two.test") != 0)
-    return ask(host, port, hints, to);
-  if (hints->ai_flags & AI_NUMERICHOST) return EAI_NONAME;
-  int e = ask("127.0.0.2", port, hints, to);
-  if (e != 0) return e;
-  return ask("127.0.0.1", port, hints, &(*to)->ai_next);
-}
+enum { PATIENCE_MS = 10000 };
 
 /* Certificates: a CA, a stranger's CA, and leaves of them, as files. */
 
@@ -293,37 +270,6 @@ static void *serve (void *arg) {
   return NULL;
 }
 
-/* *port 0: any, and told. */
-static int new_listener (const char *address, unsigned *port, int backlog,
-                         bool tiny) {
-  struct sockaddr_storage any;
-  memset(&any, 0, sizeof any);
-  struct sockaddr_in *v4 = (struct sockaddr_in *)&any;
-  struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&any;
-  int family = strchr(address, ':') != NULL ? AF_INET6 : AF_INET;
-  socklen_t n = family == AF_INET ? sizeof *v4 : sizeof *v6;
-  any.ss_family = (sa_family_t)family;
-  if (family == AF_INET) {
-    inet_pton(AF_INET, address, &v4->sin_addr);
-    v4->sin_port = htons((uint16_t)*port);
-  } else {
-    inet_pton(AF_INET6, address, &v6->sin6_addr);
-    v6->sin6_port = htons((uint16_t)*port);
-  }
-  int fd = socket(family, SOCK_STREAM, 0);
-  int small = TINY;
-  if (fd < 0) return -1;
-  if (tiny)  /* before listen: accepted sockets inherit it */
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-  if (bind(fd, (struct sockaddr *)&any, n) != 0 || listen(fd, backlog) != 0 ||
-      getsockname(fd, (struct sockaddr *)&any, &n) != 0) {
-    close(fd);
-    return -1;
-  }
-  *port = ntohs(family == AF_INET ? v4->sin_port : v6->sin6_port);
-  return fd;
-}
-
 /* The peer owns ctx. Only a failed test leaves a peer running. */
 static peer *start (manner as, SSL_CTX *ctx) {
   peer *p = calloc(1, sizeof *p);
@@ -404,7 +350,7 @@ static const char *meets (const char *host, peer *p, const eb_tls_options *o) {
   char byte = 'x';
   eb_error_clear(&err);
   eb_tls *tls = eb_tls_new(o, &err);
-  if (tls != NULL) t = eb_transport_open(host, p->port, tls, &err);
+  if (tls != NULL) t = eb_transport_open(host, p->port, 0, tls, &err);
   if (t != NULL && drive(t, &err) == EB_IO_OK &&
       write_some(t, &byte, 1, &n, &err) == EB_IO_OK &&
       read_some(t, &byte, 1, &n, &err) == EB_IO_EOF)
@@ -433,7 +379,7 @@ static const char *meets_cert (const char *host, const char *cert,
 #define CONNECT(p, tls_settings) \
   eb_error err; \
   eb_error_clear(&err); \
-  eb_transport *t = eb_transport_open("127.0.0.1", (p)->port, tls_settings, &err); \
+  eb_transport *t = eb_transport_open("127.0.0.1", (p)->port, 0, tls_settings, &err); \
   if (t == NULL || drive(t, &err) != EB_IO_OK) CHECK_FAIL("%s", err.message)
 
 #endif

@@ -54,7 +54,7 @@ TEST(a_refused_port_is_named) {
   eb_error err;
   char words[64];
   unsigned port = free_port();
-  eb_transport *t = eb_transport_open("127.0.0.1", port, NULL, &err);
+  eb_transport *t = eb_transport_open("127.0.0.1", port, 0, NULL, &err);
   if (t != NULL) {
     char byte;
     size_t n;
@@ -74,7 +74,7 @@ TEST(a_refused_port_is_named) {
 
 TEST(a_name_that_does_not_resolve_is_named) {
   eb_error err;
-  CHECK(eb_transport_open("no..name", 5672, NULL, &err) == NULL);
+  CHECK(eb_transport_open("no..name", 5672, 0, NULL, &err) == NULL);
   SAYS(err.message, "cannot resolve the host of no..name:5672: ");
   CHECK_INT(err.code, EB_ERR_CONNECTION);
 }
@@ -85,7 +85,7 @@ TEST(every_address_of_a_name_is_tried) {
   eb_error err;
   char byte = 'x';
   size_t n;
-  eb_transport *t = eb_transport_open("two.test", p->port, NULL, &err);
+  eb_transport *t = eb_transport_open("two.test", p->port, 0, NULL, &err);
   CHECK(t != NULL);
   CHECK_INT(drive(t, &err), EB_IO_OK);
   CHECK_INT(write_some(t, &byte, 1, &n, &err), EB_IO_OK);
@@ -98,7 +98,7 @@ TEST(every_address_of_a_name_is_tried) {
 TEST(a_name_connects_by_the_system_resolver) {
   peer *p = start(ECHO, NULL);
   eb_error err;
-  eb_transport *t = eb_transport_open("localhost", p->port, NULL, &err);
+  eb_transport *t = eb_transport_open("localhost", p->port, 0, NULL, &err);
   CHECK(t != NULL);
   CHECK_INT(drive(t, &err), EB_IO_OK);
   eb_transport_free(t);
@@ -109,7 +109,7 @@ TEST(the_last_address_of_a_name_is_named) {
   eb_error err;
   unsigned port = free_port();
   char words[96];
-  eb_transport *t = eb_transport_open("two.test", port, NULL, &err);
+  eb_transport *t = eb_transport_open("two.test", port, 0, NULL, &err);
   if (t != NULL) CHECK_INT(drive(t, &err), EB_IO_FAILED);
   snprintf(words, sizeof words, "cannot connect to two.test:%u (127.0.0.1, the "
            "last of its addresses): ", port);
@@ -118,41 +118,12 @@ TEST(the_last_address_of_a_name_is_named) {
   eb_transport_free(t);
 }
 
-/* A listener whose backlog is full drops what knocks. */
-typedef struct blackhole {
-  int listener;
-  int filler[32];
-  size_t count;
-} blackhole;
-
-static bool swallow (blackhole *b, const char *address, unsigned *port) {
-  struct sockaddr_storage at;
-  socklen_t n = sizeof at;
-  b->count = 0;
-  b->listener = new_listener(address, port, 0, false);
-  if (b->listener < 0) return false;
-  if (getsockname(b->listener, (struct sockaddr *)&at, &n) != 0) return false;
-  while (b->count < 32) {
-    int fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    struct pollfd p = {fd, POLLOUT, 0};
-    b->filler[b->count++] = fd;
-    if (connect(fd, (struct sockaddr *)&at, n) != 0 && poll(&p, 1, 300) == 0)
-      return true;
-  }
-  return false;
-}
-
-static void spit (blackhole *b) {
-  for (size_t i = 0; i < b->count; i++) close(b->filler[i]);
-  close(b->listener);
-}
-
 TEST(a_black_hole_stays_again_until_the_caller_has_enough) {
   blackhole hole;
   unsigned port = 0;
   eb_error err;
   CHECK(swallow(&hole, "127.0.0.1", &port));
-  eb_transport *t = eb_transport_open("127.0.0.1", port, NULL, &err);
+  eb_transport *t = eb_transport_open("127.0.0.1", port, 0, NULL, &err);
   CHECK(t != NULL);
   eb_ms until = eb_clock_now() + 300;
   while (eb_clock_now() < until) {
@@ -174,7 +145,7 @@ TEST(skipping_a_dead_address_reaches_the_next) {
   eb_error err;
   unsigned port = p->port;
   CHECK(swallow(&hole, "127.0.0.2", &port));
-  eb_transport *t = eb_transport_open("two.test", port, NULL, &err);
+  eb_transport *t = eb_transport_open("two.test", port, 0, NULL, &err);
   CHECK(t != NULL);
   CHECK_INT(eb_transport_advance(t, &err), EB_IO_AGAIN);
   CHECK_INT(eb_transport_addresses_left(t), 1);
@@ -193,7 +164,7 @@ TEST(an_ipv6_peer_is_shown_in_brackets) {
   eb_error err;
   int listener = new_listener("::1", &port, 8, false);
   if (listener < 0) return;  /* no IPv6 here */
-  eb_transport *t = eb_transport_open("::1", port, NULL, &err);
+  eb_transport *t = eb_transport_open("::1", port, 0, NULL, &err);
   CHECK(t != NULL);
   CHECK_INT(drive(t, &err), EB_IO_OK);
   snprintf(expected, sizeof expected, "[::1]:%u", port);
@@ -207,7 +178,7 @@ TEST(never_connects_to_itself) {
   unsigned port = free_port() & ~1u;  /* connect prefers even source ports */
   for (int i = 0; i < 40000; i++) {
     eb_error err;
-    eb_transport *t = eb_transport_open("127.0.0.1", port, NULL, &err);
+    eb_transport *t = eb_transport_open("127.0.0.1", port, 0, NULL, &err);
     if (t == NULL) continue;
     eb_io_status status = eb_transport_advance(t, &err);
     eb_transport_free(t);
@@ -318,7 +289,7 @@ static eb_io_status end_of (manner as, bool secure, eb_error *err) {
   peer *p = start(as, secure ? server_context("good.pem", "good.key") : NULL);
   eb_tls_options o = trusting("ca.pem");
   eb_tls *tls = secure ? eb_tls_new(&o, err) : NULL;
-  eb_transport *t = eb_transport_open("127.0.0.1", p->port, tls, err);
+  eb_transport *t = eb_transport_open("127.0.0.1", p->port, 0, tls, err);
   eb_io_status status = EB_IO_AGAIN;
   char bytes[16];
   size_t n;

@@ -1,6 +1,6 @@
 --- forking: a program that makes a bus, forks, and says what each of the two processes met with, a line each.
 --- Run by the fork spec: forking.lua URL calls ENDING, which is how the child ends: close, forget, os.exit, error;
---- or: forking.lua URL handler CONCURRENCY.
+--- or: forking.lua URL handler CONCURRENCY; or: forking.lua URL signals.
 
 local eventbus = require "eventbus"
 local posix = require "spec.fork"
@@ -101,4 +101,32 @@ local function handler()
   finish()
 end
 
-if mode == "calls" then calls() else handler() end
+-- The parent's run has trapped the signals. One child runs a bus of its own, the other is to be ended.
+local function signals()
+  eventbus.assert(publish(1))
+  eventbus.assert(bus:subscribe("q", function()
+    local runs = posix.fork()
+    if runs == 0 then
+      local own = eventbus.assert(eventbus.connect { url = url, log = false })
+      local fine, ended, why = pcall(own.run, own, { timeout = 0.5 })
+      print("child run " .. tostring(fine and why or ended))
+      own:close()
+      os.exit(0)
+    end
+    print("parent child-ended " .. tostring(posix.wait(runs, 30)))
+    local sleeps = posix.fork()
+    if sleeps == 0 then
+      posix.wait(1, 30)
+      os.exit(0)
+    end
+    os.execute("kill -TERM " .. sleeps)
+    print("parent child-killed " .. tostring(posix.wait(sleeps, 40)))
+    bus:stop()
+  end))
+  local ended, why = bus:run { timeout = 60 }
+  print("parent run " .. (ended and why or why.code))
+  print("parent publish " .. (publish(2) and "confirmed" or "lost"))
+  finish()
+end
+
+if mode == "calls" then calls() elseif mode == "handler" then handler() else signals() end
