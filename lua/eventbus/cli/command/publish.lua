@@ -204,7 +204,8 @@ end
 local function open_state(args, cli, file)
   local exit, progressfile = require "eventbus.cli.exit", require "eventbus.cli.progressfile"
   local run = require("eventbus.envelope").new({ type = "run" }).id
-  local state = { file = args.from, run = run, line = (args.start or 1) - 1, offset = 0, before = "", published = 0, failed = 0 }
+  local state = { file = args.from, run = run, line = (args.start or 1) - 1, offset = 0, before = "", published = 0,
+    failed = 0 }
   if not args.resume and not args.state then return state, nil end
   local store, before = progressfile.open(args.state or args.from .. ".progress")
   if before then
