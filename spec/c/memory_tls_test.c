@@ -173,7 +173,7 @@ static bool talk_run (void) {
   char byte = 'x';
   int before = alive();
   inside = true;
-  eb_transport *t = eb_transport_open("127.0.0.1", port, tls, &err);
+  eb_transport *t = eb_transport_open("127.0.0.1", port, 0, tls, &err);
   bool ok = t != NULL && drive(t, &err) == EB_IO_OK && write_some(t, &byte, 1, &n, &err) == EB_IO_OK &&
             read_some(t, &byte, 1, &n, &err) == EB_IO_OK;
   ok = ok || fair(&err);
