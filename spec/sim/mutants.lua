@@ -85,7 +85,7 @@ return {
     "  if (c->cancelling != NULL && s->now >= c->cancelling->item.deadline) {",
     "  if (c->cancelling != NULL && c->asking == NULL && s->now >= c->cancelling->item.deadline) {" },
   { "what is restored overtakes a deletion", "eb_session_consume.c",
-    "!(c->restore_first && s->rpc.sent.count > 0)", "true" },
+    "!(c->restore_first && caller_under_way(&s->rpc))", "true" },
   { "a number is used again while its close is unanswered", "eb_session_channel.c",
     "  if (crossed) s->channels[number] = &s->crossed;\n", "  (void)crossed, (void)number;\n" },
   { "more than the prefetch is taken", "eb_session_consume.c", "out <= LIVES * prefetch", "out < SIZE_MAX" },
