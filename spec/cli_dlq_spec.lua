@@ -290,9 +290,9 @@ describe("eventbus dlq", function()
         write = function(_, ...)
           said[#said + 1] = table.concat { ... }
           return true
-        end }, 1)
+        end })
       local args = require("eventbus.cli").parser():parse { "dlq", "purge", DLQ, "--url", url, ... }
-      assert.are.equal(0, require("eventbus.cli.command.dlq").run(args, { out = out, err = terminal.new(io.tmpfile(), 2) }))
+      assert.are.equal(0, require("eventbus.cli.command.dlq").run(args, { out = out, err = terminal.new(io.tmpfile()) }))
       return table.concat(said)
     end
 

@@ -482,9 +482,7 @@ end)]]
 end)
 
 describe("a worker that reloads", function()
-  local uv = require "luv"
-  local worker = require "eventbus.cli.worker"
-  local place, own_url, cut
+  local place, own_url
 
   -- A virtual host whose only user can be kept out.
   setup(function()
@@ -502,60 +500,29 @@ describe("a worker that reloads", function()
     node:eval(('ok = rabbit_auth_backend_internal:change_password(<<"reloader">>, <<"%s">>, <<"spec">>)'):format(text))
   end
 
-  before_each(function() password "right" end)
-
-  -- The connections are lost, and for four seconds there is no other.
-  function cut()
+  -- At one place of its reload (spec/support/reloading_worker.lua) the connections are lost, and there is no other until it
+  -- has tried more often than fits into its timeouts. All that it said.
+  local function said_by_one_cut_off_at(where)
+    local go = program.folder() .. "/go"
+    local p = program.start("worker", { program.lua(), "spec/support/reloading_worker.lua", own_url, where, go })
+    running[#running + 1] = p
+    says(p, "here")
     password "wrong"
+    finally(function() password "right" end)
     node:close_connections("closed by the test", place)
     wait_until(function() return node:connections(place) == 0 end, 10, "the connections are closed")
-    local timer = uv.new_timer()
-    timer:start(4000, 0, function()
-      password "right"
-      timer:close()
-    end)
-  end
-
-  -- Runs a worker over scripts that call back: `compiles` before its subscriptions are cancelled, `reload` when nothing is
-  -- in flight. It reloads at once, and stops when it is ready again. All that it said.
-  local function said_by(hooks)
-    local function version(name)
-      local options = { retry = false, dead_letter = false }
-      return {
-        definition = { name = name, topology = {} },
-        subscriptions = { { queue = "q", handlers = print, options = options } },
-        compiles = function()
-          if hooks.compiles then hooks.compiles() end
-          return true
-        end,
-        reload = function()
-          if hooks.reload then hooks.reload() end
-          return version "new"
-        end,
-        restore = function() end,
-      }
-    end
-    local said, ready, w = {}, 0, nil
-    local function say(_, _, text)
-      said[#said + 1] = text
-      if text:find " is ready: " then ready = ready + 1 end
-      if ready == 2 then w:stop() end
-    end
-    w = worker.new(version "old", { log = { say = say, say_lines = say, settled = function() end },
-      connect = { url = own_url, timeout = "1s", retry_refused = true, reconnect_delay = "100ms",
-        reconnect_max = "200ms" } })
-    w:reload()
-    local ok, code = pcall(w.run, w)
-    assert.is_true(ok, tostring(code) .. "\n" .. table.concat(said, "\n"))
-    assert.are.equal(0, code)
-    return table.concat(said, "\n")
+    write(go, "")
+    says(p, "cannot connect, will try again", 60)
+    password "right"
+    assert.are.equal(0, p:wait(30), p:output())
+    return p:output()
   end
 
   it("waits for the broker when that goes away while what was begun ends (it ended)", function()
-    assert.matches("old is ready.*new is ready: q", said_by { compiles = cut })
+    assert.matches("old is ready.*new is ready: q", said_by_one_cut_off_at "compiles")
   end)
 
   it("goes on with the old script when the broker goes away while it is to begin with the new one (it ended)", function()
-    assert.matches("old is ready.*not reloaded, the old script goes on: .*old is ready: q", said_by { reload = cut })
+    assert.matches("old is ready.*not reloaded, the old script goes on: .*old is ready: q", said_by_one_cut_off_at "reload")
   end)
 end)

@@ -118,7 +118,7 @@ describe("a progress bar", function()
   local function drawn(done, total, seconds)
     local shown = {}
     local t = terminal.new({ write = function(_, ...) shown[#shown + 1] = table.concat { ... } end,
-      flush = function() return true end }, 2)
+      flush = function() return true end })
     t.tty, t.width = true, function() return 100 end
     local bar = t:bar("publishing", total)
     bar.began, bar.now = 0, function() return seconds end

@@ -21,12 +21,12 @@ local function is_tty(fd)
   return result == true or result == 0
 end
 
---- A terminal over a stream and its descriptor. NO_COLOR (no-color.org) and TERM=dumb turn colour off.
+--- A terminal over a stream and its descriptor; nil: it has none. NO_COLOR (no-color.org) and TERM=dumb turn colour off.
 ---@param stream file*
----@param fd integer
+---@param fd integer|nil
 ---@return eventbus.cli.Terminal
 function terminal.new(stream, fd)
-  local tty = is_tty(fd)
+  local tty = fd ~= nil and is_tty(fd)
   local no_colour = os.getenv("NO_COLOR")
   local colour = tty and not (no_colour and no_colour ~= "") and os.getenv("TERM") ~= "dumb"
   return setmetatable({ stream = stream, fd = fd, tty = tty, colour = colour }, Terminal)
