@@ -125,8 +125,8 @@ end
 
 --- `o`: nodes (1 or 3), seed, folder, rate, fault (only those whose names begin so), seconds (nil: every fault once),
 --- gauges (soak, see gauges.lua). Raises nothing. Returns { nodes, seed, kinds = { [name] = { count, longest } }, total
---- (of the ledger), wrong (texts), seconds, ended = whether it came to its end, replaced, restarted, closed, moved and forgot
---- (replicas, nodes, connections and leaders, as by an operator) }.
+--- (of the ledger), wrong (texts), seconds, ended = whether it came to its end, and as by an operator: replaced (replicas),
+--- restarted (nodes), closed and forgot (connections), moved (leaders) }.
 function round.run(o)
   local self = setmetatable({ nodes = o.nodes, fault = o.fault, draw = draw.new(o.seed), kinds = {}, began = wait.now() },
     Round)
