@@ -61,6 +61,42 @@ local function run(text)
   return p:output(), code
 end
 
+-- A loop that stands still for long has its turner displaced by the next who waits, and in that moment both that one and
+-- an answer may have it go on.
+describe("a coroutine that two have told to go on", function()
+  it("goes on once, and its next wait is its own", function()
+    local output, code = run [[
+      local uv = require "luv"
+      local server = uv.new_udp()
+      assert(server:bind("127.0.0.1", 0))
+      local loop = require("eventbus.loop.luv").new { fd = function() return server:fileno() end }
+      local said = {}
+      local first = {}
+      first.coroutine = coroutine.create(function()
+        loop:wait(60, first)
+        said[#said + 1] = "the first goes on"
+        coroutine.yield()
+        said[#said + 1] = "nobody may have told it this"
+      end)
+      assert(coroutine.resume(first.coroutine))
+      local second = {}
+      second.coroutine = coroutine.create(function()
+        loop:wait(0.05, second)
+        said[#said + 1] = "the second goes on"
+      end)
+      assert(coroutine.resume(second.coroutine))
+      loop:resume(first)
+      while said[#said] ~= "the second goes on" do uv.run "once" end
+      loop:close()
+      server:close()
+      uv.run()
+      print(table.concat(said, ", "))
+    ]]
+    assert.are.equal("the first goes on, the second goes on\n", output)
+    assert.are.equal(0, code)
+  end)
+end)
+
 describe("bus:run outside of its loop", function()
   for _, host in ipairs { "cqueues", "luv", "copas" } do
     it("runs " .. host .. " until it has ended", function()

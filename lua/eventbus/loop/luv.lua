@@ -12,7 +12,7 @@ Loop.__index = Loop
 Loop.name = loop.name
 
 function loop.new(bus)
-  return setmetatable({ bus = bus, ready = {}, waiting = nil, closed = false }, Loop)
+  return setmetatable({ bus = bus, ready = {}, queued = {}, waiting = nil, closed = false }, Loop)
 end
 
 local isyieldable = coroutine.isyieldable or function() return true end
@@ -36,6 +36,7 @@ local function go_on(self)
   local list, failed = self.ready, nil
   self.ready, self.resuming = {}, true
   for _, co in ipairs(list) do
+    self.queued[co] = nil
     local ok, err = coroutine.resume(co)
     if not ok then failed = failed or debug.traceback(co, tostring(err)) end
   end
@@ -44,8 +45,11 @@ local function go_on(self)
   if failed then error(failed, 0) end
 end
 
--- A coroutine goes on in the loop's next round, never inside the call that woke it.
+-- A coroutine goes on in the loop's next round, never inside the call that woke it; and once, when two have woken it: it
+-- waits for something else after that.
 local function soon(self, co)
+  if self.queued[co] then return end
+  self.queued[co] = true
   self.idle = self.idle or uv.new_idle()
   self.ready[#self.ready + 1] = co
   if not self.ready[2] then self.idle:start(function() go_on(self) end) end
