@@ -57,7 +57,7 @@ local function publish_and_consume(bench, client, count, record, warm, seconds)
 end
 
 jobs[#jobs + 1] = {
-  name = "publish, consume", count = share(1),
+  name = "publish, consume", count = share(1), turns = 3,
   run = function(bench, client, count, _, record) publish_and_consume(bench, client, count, record) end,
 }
 plain("publish-one", 0.05, { turns = 3 })
