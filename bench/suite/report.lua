@@ -227,7 +227,8 @@ function report.write(taken, clients, facts, settings)
   local run = { taken = taken, clients = clients, settings = settings, notes = new_notes() }
   local body = cpu(run) .. throughput(run) .. latency(run) .. topology(run) .. json(run) .. workers(run) .. growth(run)
   local text = HEAD .. ("\n%s events a round, rounds: %d (the topology, the reconnect and the backlogs: one; of "
-    .. "publishing with\nconfirms, consuming and the latency three turns in each), medians. A tenth more comes before each clock starts.\n"):format(
+    .. "publishing with\nconfirms, consuming and the latency three turns in each), medians. A tenth more comes before each "
+    .. "clock starts.\n"):format(
       number(settings.events), settings.rounds) .. body
   if #run.notes.list > 0 then
     text = text .. "\n## Notes\n\n"
