@@ -92,7 +92,7 @@ describe("a coroutine that two have told to go on", function()
       uv.run()
       print(table.concat(said, ", "))
     ]]
-    assert.are.equal("the first goes on, the second goes on\n", output)
+    assert.are.equal("the first goes on, the second goes on", output:match "^[^\n]*")
     assert.are.equal(0, code)
   end)
 end)
