@@ -251,17 +251,18 @@ TEST(a_reconnect_restores_the_topology_then_the_consumers) {
   CHECK(peer_end(&p));
 }
 
+/* Connected again: two queues, "a" and "b", are being declared anew, and a consumer waits. */
+static bool restoring_two (peer *p, eb_session_config *c) {
+  *c = peer_config();
+  if (!up(p, c) || !declared(p, "a") || !declared(p, "b") || frames_consumer(p) == 0) return false;
+  peer_lost(p);
+  return peer_up(p) && peer_next(p) == AMQP_QUEUE_DECLARE_METHOD && peer_next(p) == AMQP_QUEUE_DECLARE_METHOD;
+}
+
 TEST(a_restoration_that_fails_is_told_and_consumers_start_all_the_same) {
   peer p;
-  eb_session_config c = peer_config();
-  CHECK(up(&p, &c));
-  CHECK(declared(&p, "a"));
-  CHECK(declared(&p, "b"));
-  CHECK(frames_consumer(&p) != 0);
-  peer_lost(&p);
-  CHECK(peer_up(&p));
-  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
-  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  eb_session_config c;
+  CHECK(restoring_two(&p, &c));
   unsigned channel = p.channel;
   CHECK(peer_close_channel(&p, channel, 406, "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl'"));
   CHECK(peer_noticed(&p, EB_EVENT_TOPOLOGY_FAILED));
@@ -274,15 +275,8 @@ TEST(a_restoration_that_fails_is_told_and_consumers_start_all_the_same) {
 
 TEST(a_restoration_without_an_answer_is_told_and_consumers_start_all_the_same) {
   peer p;
-  eb_session_config c = peer_config();
-  CHECK(up(&p, &c));
-  CHECK(declared(&p, "a"));
-  CHECK(declared(&p, "b"));
-  CHECK(frames_consumer(&p) != 0);
-  peer_lost(&p);
-  CHECK(peer_up(&p));
-  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
-  WANT(&p, AMQP_QUEUE_DECLARE_METHOD);
+  eb_session_config c;
+  CHECK(restoring_two(&p, &c));
   unsigned channel = p.channel;
   peer_sleep(&p, 29000);
   WANT(&p, PEER_NOTHING);
