@@ -9,6 +9,9 @@ describe("units.duration", function()
       assert.are.equal(seconds, units.duration(text), text)
     end
     assert.are.equal(0.25, units.duration(0.25))
+    -- 2^64 and more: the integers of Lua 5.3 and later wrapped around, to some hours.
+    assert.are.equal(213503982334602 * 86400.0, units.duration("213503982334602d"))
+    assert.are.equal(213503982334602 * 86400.0, units.duration("213503982334601d86400s"))
   end)
 
   it("names what it expects instead of guessing", function()
@@ -41,6 +44,12 @@ describe("units.size", function()
 
   it("refuses the rest", function()
     for _, value in ipairs { "64 parsecs", "", -1, "k", {}, "1e99" } do assert.is_nil((units.size(value))) end
+  end)
+
+  -- The integers of Lua 5.3 and later wrapped around, to 1 GiB.
+  it("refuses what is too large by its unit only", function()
+    assert.is_nil((units.size("17179869185GiB")))
+    assert.is_nil((units.size("9900001072089662kib")))
   end)
 end)
 

@@ -9,6 +9,9 @@ local BYTES = { [""] = 1, b = 1, kb = 1e3, mb = 1e6, gb = 1e9, kib = 1024, mib =
 local DURATION = 'a duration: seconds as a number, or text like "5s", "500ms", "1m30s", "2h"'
 local SIZE = 'a size: bytes as a number, or text like "64KiB", "16MB"'
 
+-- From here on amounts are floats: the integers of Lua 5.3 and later would wrap around at 2^63.
+local LARGE = 2 ^ 53
+
 local function is_amount(n)
   return n ~= nil and n == n and n >= 0 and n < math.huge
 end
@@ -31,6 +34,7 @@ function units.duration(value)
     if not factor then return nil, DURATION end
     -- Divided where the unit is a whole part of a second: "500ms" is 0.5, not 0.50000000000000001.
     local n = tonumber(number)
+    if n >= LARGE / factor or total >= LARGE then n = n + 0.0 end
     total = total + (factor < 1 and n / math.floor(1 / factor + 0.5) or n * factor)
     at = after
   end
@@ -55,7 +59,7 @@ function units.size(value)
     number = tonumber(number)
   end
   local factor = type(unit) == "string" and BYTES[unit:lower()]
-  if type(number) ~= "number" or not factor or not is_amount(number) or number * factor >= 2 ^ 53 then
+  if type(number) ~= "number" or not factor or not is_amount(number) or number >= LARGE / factor then
     return nil, SIZE
   end
   return math.floor(number * factor)
