@@ -32,6 +32,18 @@ describe("options.check", function()
     assert.is_truthy(mistake({ 5 }):find("unknown option 1", 1, true))
   end)
 
+  it("takes what a metatable lends", function()
+    local lent = setmetatable({ prefetch = 5 }, { __index = { mode = "safe" } })
+    assert.are.same({ prefetch = 5, mode = "safe" }, connect(lent))
+  end)
+
+  it("tells of the first mistake in the order of the names, of an unknown one before", function()
+    local wrong = { timeout = "soon", prefetch = 0, mode = "fats", log = 5 }
+    assert.is_truthy(mistake(wrong):find('option "log": expected', 1, true))
+    wrong.zzz = 1
+    assert.is_truthy(mistake(wrong):find('unknown option "zzz"', 1, true))
+  end)
+
   it("raises at the caller's line", function()
     local line
     local ok, message = pcall(function()

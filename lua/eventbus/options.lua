@@ -139,11 +139,17 @@ function options.unknown(key, schema)
     nearest.hint(key, keys_of(schema)))
 end
 
---- What the given options mean, or nil and the first mistake. Absent options stay absent.
----@param schema table<string, eventbus.Rule>
----@param given table
----@return table|nil, string|nil
-function options.read(schema, given)
+local function complaint(key, value, expected)
+  -- A nested shape has already said which of its keys is wrong.
+  if type(value) == "table" and expected:find("^unknown option") or expected:find("^option ") then
+    return ("option %q: %s"):format(key, expected)
+  end
+  return ("option %q: expected %s, got %s"):format(key, expected, shown(value))
+end
+
+-- By the order of the names: the same options have the same first mistake on every Lua, and those that a metatable
+-- lends are found.
+local function read_in_order(schema, given)
   local result = {}
   for key in pairs(given) do
     if not schema[key] then return nil, options.unknown(key, schema) end
@@ -152,15 +158,26 @@ function options.read(schema, given)
     local value = given[key]
     if value ~= nil then
       local taken, expected = schema[key](value)
-      if taken == nil then
-        -- A nested shape has already said which of its keys is wrong.
-        if type(value) == "table" and expected:find("^unknown option") or expected:find("^option ") then
-          return nil, ("option %q: %s"):format(key, expected)
-        end
-        return nil, ("option %q: expected %s, got %s"):format(key, expected, shown(value))
-      end
+      if taken == nil then return nil, complaint(key, value, expected) end
       result[key] = taken
     end
+  end
+  return result
+end
+
+--- What the given options mean, or nil and the first mistake. Absent options stay absent. It costs what is given, not
+-- what could be: publishes go through it.
+---@param schema table<string, eventbus.Rule>
+---@param given table
+---@return table|nil, string|nil
+function options.read(schema, given)
+  if getmetatable(given) then return read_in_order(schema, given) end
+  local result = {}
+  for key, value in next, given do
+    local rule = schema[key]
+    local taken = rule and rule(value)
+    if taken == nil then return read_in_order(schema, given) end
+    result[key] = taken
   end
   return result
 end
