@@ -246,6 +246,24 @@ describe("the blocking loop", function()
     assert.is_truthy(raised:find("on purpose", 1, true), raised)
     assert.are.same({ "first", "third" }, order)
   end)
+
+  -- Lua 5.1 handed our yield on to whoever had resumed it, who knows nothing of us.
+  it("blocks in a coroutine of the user's own, also where a handler waits", function()
+    local bus = eventbus.assert(eventbus.connect { url = url, log = false })
+    eventbus.assert(bus:declare { queues = { asked = {}, answered = {} } })
+    local handled = 0
+    bus:subscribe("asked", { ["ask"] = function()
+      eventbus.assert(bus:publish("", "answered", {}))
+      handled = handled + 1
+      if handled == 20 then bus:stop() end
+    end })
+    for _ = 1, 20 do eventbus.assert(bus:publish("", "ask", {}, { routing_key = "asked" })) end
+    local co = coroutine.create(function() eventbus.assert(bus:run { timeout = 20 }) end)
+    assert(coroutine.resume(co))
+    assert.are.equal("dead", coroutine.status(co))
+    assert.are.equal(20, handled)
+    assert.is_true(bus:close())
+  end)
 end)
 
 -- Neovim's Lua is LuaJIT, which loads what was built for it or for 5.1: tested where that is the Lua under test.

@@ -208,7 +208,8 @@ end
 --- Whether the caller can be suspended.
 ---@return boolean
 function Parking:may_suspend()
-  return is_inner() or self.loop:yieldable()
+  local loop = self.loop
+  return (is_inner() and not loop.main_turns) or loop:yieldable()
 end
 
 --- Rests until there may be something new for `waiter` (nil: anything), for `seconds` at most. It is woken at `deadline`

@@ -2,6 +2,8 @@
 -- concurrency over 1, are coroutines of its own: whoever waits in one lets the others go on.
 -- What an adapter is: docs/loops.md.
 
+local protect = require "eventbus.protect"
+
 local blocking = { name = "blocking" }
 
 ---@class eventbus.BlockingLoop: eventbus.Loop
@@ -19,7 +21,7 @@ local isyieldable = coroutine.isyieldable or function() return true end
 
 --- Only in a coroutine that we started: what another one does with a yield of ours we cannot know.
 function Blocking:yieldable()
-  local co = coroutine.running()
+  local co = protect.running()
   return co ~= nil and self.ours[co] ~= nil and isyieldable()
 end
 
