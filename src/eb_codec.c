@@ -9,7 +9,8 @@ enum {
   TLS_HANDSHAKE = 22,
   HEADER_SIZE = 7,
   CONTENT_HEADER = 12,  /* class, weight, body size */
-  METHOD_ROOM = 2048    /* any method without its tables and long strings */
+  METHOD_ROOM = 2048,   /* any method without its tables and long strings */
+  NO_PROPERTY = 3       /* of the property flags: "more of them follow", and one unused */
 };
 
 static uint16_t get16 (const uint8_t *p) {
@@ -202,27 +203,31 @@ bool eb_codec_header (amqp_pool_t *pool, const eb_frame *frame,
   header->bad_headers = false;
   const uint8_t *p = frame->payload + CONTENT_HEADER;
   size_t n = frame->size - CONTENT_HEADER;
-  amqp_bytes_t encoded;
-  size_t at = find_headers(p, n);
+  size_t at = find_headers(p, n), table = 0;
   if (at != 0 && !shallow_table(p + at, n - at)) {
     /* Decoded without the table, so that the message can still be settled. */
-    size_t table = get32(p + at);
+    table = get32(p + at);
     if (n - at - 4 < table)
       return eb_error_set(err, EB_ERR_PROTOCOL,
                           "a header table that leaves its frame");
+    header->bad_headers = true;
+  }
+  /* basic has fourteen properties. RabbitMQ ignores the other two flags, and hands
+  ** on what a publisher made of them; rabbitmq-c would read more flags. */
+  if (header->bad_headers || (p[1] & NO_PROPERTY) != 0) {
     uint8_t *copy = amqp_pool_alloc(pool, n);
     if (copy == NULL)
       return eb_error_set(err, EB_ERR_NO_MEMORY, "no memory for a header");
-    memcpy(copy, p, at);
-    put32(copy + at, 0);
-    memcpy(copy + at + 4, p + at + 4 + table, n - at - 4 - table);
-    encoded.bytes = copy;
-    encoded.len = n - table;
-    header->bad_headers = true;
-  } else {
-    encoded.bytes = (void *)(uintptr_t)p;
-    encoded.len = n;
+    memcpy(copy, p, n);
+    copy[1] &= (uint8_t)~NO_PROPERTY;
+    if (header->bad_headers) {
+      put32(copy + at, 0);
+      memmove(copy + at + 4, copy + at + 4 + table, n - at - 4 - table);
+    }
+    p = copy;
+    n -= table;
   }
+  amqp_bytes_t encoded = {n, (void *)(uintptr_t)p};
   void *decoded;
   int r = amqp_decode_properties(AMQP_BASIC_CLASS, pool, encoded, &decoded);
   if (r < 0)

@@ -35,6 +35,7 @@ int main (void) {
   RUN(a_conversation_cut_anywhere_comes_to_the_same);
   RUN(frames_that_break_the_protocol_end_the_connection);
   RUN(headers_nested_5000_deep_are_left_out_and_the_message_delivered);
+  RUN(property_flags_that_are_none_of_basics_are_ignored);
   RUN(a_deep_table_larger_than_its_frame_is_the_brokers_mistake);
   RUN(tables_that_overlap_cannot_nest_deeper_than_counted);
   RUN(a_client_method_from_the_server_is_not_decoded);

@@ -247,6 +247,30 @@ TEST(headers_nested_5000_deep_are_left_out_and_the_message_delivered) {
   CHECK(peer_end(&p));
 }
 
+/* Any publisher can set them: RabbitMQ looks at its fourteen properties only, and sends on what it got. */
+TEST(property_flags_that_are_none_of_basics_are_ignored) {
+  peer p;
+  eb_session_config c = peer_config();
+  peer_init(&p, &c);
+  CHECK(peer_up(&p));
+  CHECK(frames_consumer(&p) != 0);
+  const size_t depths[] = {2, NESTING};
+  for (unsigned i = 0; i < 6; i++) {
+    size_t depth = depths[i % 2], n = make_nested_header(depth);
+    nested_header[13] = (uint8_t)(1 + i / 2);
+    peer_put_deliver(&p, 3, i + 1);
+    peer_put_frame(&p, AMQP_FRAME_HEADER, 3, nested_header, n);
+    peer_put_body(&p, 3, "ok", 2, 2);
+    CHECK(peer_flush(&p));
+    eb_delivery *d = peer_delivery(&p);
+    CHECK(d != NULL);
+    CHECK_INT(d->bad_headers, depth > 32);
+    CHECK_INT(d->properties.headers->count > 0, depth <= 32);
+    peer_settle(&p, d, EB_ACK);
+  }
+  CHECK(peer_end(&p));
+}
+
 /* Each table says it is empty, and its one field lies behind its end: to rabbitmq-c's decoder, which compares sizes with
  * the end of the frame only, they are nested all the same when the size is wrong by a byte. */
 static size_t nest_overlapping (uint8_t *to, size_t depth) {
