@@ -246,6 +246,14 @@ eb_item *eb_bus_next (eb_bus *b) {
   return item;
 }
 
+bool eb_bus_take_success (eb_bus *b, uint64_t id) {
+  eb_item_kind kind;
+  if (!eb_bus_peek(b, &kind) || kind != EB_ITEM_PUBLISH) return false;
+  if (b->taken.first->id != id || !eb_bus_next_succeeded(b)) return false;
+  eb_item_spare(&b->spares, eb_bus_next(b));
+  return true;
+}
+
 bool eb_bus_passed (eb_bus *b) {
   bool passed = b->passed;
   b->passed = false;
@@ -284,8 +292,8 @@ static int lead (eb_bus *b, eb_ms now, eb_ms end) {
       fds[side] = (struct pollfd){.fd = -1};
       if (!eb_io_started(b->sides[side])) continue;
       if (!b->closing &&
-          eb_io_lead(b->sides[side], until, b->readable[side], &fds[side].fd,
-                     &fds[side].events, &due))
+          eb_io_lead(b->sides[side], now, until, b->readable[side],
+                     &fds[side].fd, &fds[side].events, &due))
         t = eb_ms_min(t, due);
       else
         eb_io_kick(b->sides[side]);

@@ -63,6 +63,8 @@ eb_item *eb_bus_next (eb_bus *b);
 bool eb_bus_peek (eb_bus *b, eb_item_kind *kind);
 /* After a peek: it is an operation that succeeded. */
 bool eb_bus_next_succeeded (const eb_bus *b);
+/* Takes what is next if it is the success of that publish. */
+bool eb_bus_take_success (eb_bus *b, uint64_t id);
 
 /* Whether quiet publishes were passed over since the last call: then there is room
 ** for others, and who waits for them may look. */

@@ -39,6 +39,7 @@ struct eb_io {
   bool opens;                 /* a lost stream, or a first one: not at the end, for nobody */
   eb_ms led_until;            /* the thread polls no socket before */
   eb_ms wakes_at;             /* it sleeps no longer */
+  eb_ms due;                  /* before, only a byte or an operation is a reason to turn */
   bool polls_out;             /* until the socket can be written to, too */
   uint64_t turns;
   uint64_t led;               /* of them, on the Lua thread */
@@ -243,8 +244,8 @@ static bool oversleeps (const eb_io *io, eb_ms until, eb_ms deadline,
          (deadline < io->wakes_at || ((events & POLLOUT) && !io->polls_out));
 }
 
-bool eb_io_lead (eb_io *io, eb_ms until, bool readable, int *fd, short *events,
-                 eb_ms *deadline) {
+bool eb_io_lead (eb_io *io, eb_ms now, eb_ms until, bool readable, int *fd,
+                 short *events, eb_ms *deadline) {
   if (pthread_mutex_trylock(&io->drive) != 0) {
     /* It must not take an earlier lead for this one. */
     atomic_store(&io->refused, true);
@@ -253,11 +254,14 @@ bool eb_io_lead (eb_io *io, eb_ms until, bool readable, int *fd, short *events,
   }
   bool leads = may_lead(io);
   if (leads) {
-    turn(io, readable, true);
+    if (readable || now >= io->due || eb_outbox_has_some(&io->outbox)) {
+      turn(io, readable, true);
+      io->due = next_deadline(io);
+    }
     leads = may_lead(io) && eb_link_poll(&io->link, fd, events);
     if (leads) {
       io->led_until = until;
-      *deadline = next_deadline(io);
+      *deadline = io->due;
       if (oversleeps(io, until, *deadline, *events))
         eb_outbox_rouse(&io->outbox);
       atomic_store(&io->polled, true);
@@ -297,7 +301,8 @@ static bool rest (eb_io *io) {
     eb_inbox_ring(io->inbox);
     alarm = EB_NEVER;
   }
-  eb_ms t = eb_ms_min(alarm, next_deadline(io));
+  io->due = next_deadline(io);
+  eb_ms t = eb_ms_min(alarm, io->due);
   eb_sleep depth = io->busy ? EB_DOZING : EB_ASLEEP;
   if (io->busy) t = now + DOZE_MS;
   if (io->link.retired != NULL) t = eb_ms_min(t, now + EB_IO_LEAD_MS);

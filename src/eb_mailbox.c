@@ -118,6 +118,13 @@ void eb_outbox_take_for (eb_outbox *o, eb_list *to) {
   pthread_mutex_unlock(&o->lock);
 }
 
+bool eb_outbox_has_some (eb_outbox *o) {
+  pthread_mutex_lock(&o->lock);
+  bool some = o->list.count > 0;
+  pthread_mutex_unlock(&o->lock);
+  return some;
+}
+
 bool eb_outbox_sleep (eb_outbox *o, eb_sleep depth) {
   pthread_mutex_lock(&o->lock);
   bool ok = o->list.count == 0 && !o->rung && !o->unseen;

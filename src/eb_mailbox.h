@@ -59,6 +59,8 @@ void eb_outbox_rouse (eb_outbox *o);
 /* Thread: lua. Moves all items to the end of 'to', on behalf of the I/O thread:
 ** how deeply that sleeps stays as it is. */
 void eb_outbox_take_for (eb_outbox *o, eb_list *to);
+/* Thread: lua. Whether anything waits for the I/O thread. */
+bool eb_outbox_has_some (eb_outbox *o);
 /* Thread: lua. Asks for the end: in order until 'deadline', or at once. */
 void eb_outbox_stop (eb_outbox *o, eb_ms deadline);
 void eb_outbox_abandon (eb_outbox *o);

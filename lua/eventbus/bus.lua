@@ -50,7 +50,7 @@ local function new_view(hub, defaults)
 end
 
 --- Private to the library: see sender.lua.
-Bus._send = sender.send
+Bus._send, Bus._publish = sender.send, sender.publish
 
 --- Publishes an event and waits for the broker's confirm.
 ---@param exchange string
@@ -61,9 +61,8 @@ Bus._send = sender.send
 function Bus:publish(exchange, event_type, data, opts)
   local hub = self._hub
   if hub.telling or hub.loop.never_blocks then hub:check_may_wait() end
-  local made, err = self:_send(exchange, event_type, data, opts, "bus:publish", 3)
-  if not made then return nil, err end
-  return made:wait()
+  local id, err = self:_publish(exchange, event_type, data, opts, "bus:publish", 3)
+  return id, err
 end
 
 --- Publishes without waiting for the confirm. Waits only for room in the outbox, when it is full.
@@ -73,7 +72,7 @@ end
 ---@param opts? eventbus.PublishOptions
 ---@return eventbus.Ticket|nil, eventbus.Error|nil
 function Bus:publish_async(exchange, event_type, data, opts)
-  local made, err = self:_send(exchange, event_type, data, opts, "bus:publish_async", 3, true)
+  local made, err = self:_send(exchange, event_type, data, opts, "bus:publish_async", 3)
   return made, err
 end
 

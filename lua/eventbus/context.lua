@@ -77,16 +77,14 @@ function fields._traceparent(self) return self._delivery:header("traceparent") o
 ---@param opts? eventbus.PublishOptions
 ---@return string|nil id, eventbus.Error|nil err
 function methods.publish(self, exchange, event_type, data, opts)
-  local ticket, err = self.subscription._bus:_send(exchange, event_type, data, carried(self, opts), "ctx:publish", 3)
-  if not ticket then return nil, err end
-  return ticket:wait()
+  local id, err = self.subscription._bus:_publish(exchange, event_type, data, carried(self, opts), "ctx:publish", 3)
+  return id, err
 end
 
 --- The same without waiting: a ticket.
 ---@return eventbus.Ticket|nil, eventbus.Error|nil
 function methods.publish_async(self, exchange, event_type, data, opts)
-  local ticket, err = self.subscription._bus:_send(exchange, event_type, data, carried(self, opts), "ctx:publish_async", 3,
-    true)
+  local ticket, err = self.subscription._bus:_send(exchange, event_type, data, carried(self, opts), "ctx:publish_async", 3)
   return ticket, err
 end
 

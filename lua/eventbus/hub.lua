@@ -20,7 +20,7 @@ local timers = require "eventbus.timers"
 local hub = {}
 
 local ANSWER, DELIVERY, FAILED = core.ANSWER, core.DELIVERY, core.FAILED
-local now = core.now
+local now, min = core.now, math.min
 -- Beyond an operation's own deadline, which the core keeps: a wait that never ends would be a bug, not a hang.
 local GRACE = 15
 local LONGEST_REST = 3600
@@ -387,6 +387,20 @@ function Hub:await(waiter, deadline)
   end
   if self.parking.first then self.parking:pass_on() end
   return waiter.done or false
+end
+
+--- Waits for the confirm of a publish just handed over where this takes nobody's turn: in a plain script without handlers
+-- in coroutines. Whatever else comes first ends it: false, and the publish is to be awaited as any other. The way of most
+-- publishes that wait; all of it is in C.
+---@param op integer
+---@param seconds number
+---@return boolean
+function Hub:confirmed(op, seconds)
+  if not self.loop.main_turns or self.pool or self.parking.first or self.telling
+    or self.trapping and core.trapped() then return false end
+  local at = self.timers:next()
+  if at then seconds = min(seconds, at - now()) end
+  return seconds > 0 and self.core:confirmed(op, seconds)
 end
 
 --- Waits until a condition holds that no single answer decides. False: the wait was over first.

@@ -88,10 +88,9 @@ local function wait_for_room(hub, timeout, exchange, key, properties, ...)
   end
 end
 
---- Hands an event to the core: a ticket, or nil, err. `batch`: whether flush waits for it. Mistakes raise `level` callers
--- up. Waits only while the outbox is full.
----@param self eventbus.Bus
-function sender.send(self, exchange, event_type, data, opts, where, level, batch)
+-- Hands an event to the core: its operation, the event's id, its time limit, and whether it wants a confirm; or nil, err.
+-- `batch`: whether flush waits for it. Mistakes raise `level` callers up. Waits only while the outbox is full.
+local function post(self, exchange, event_type, data, opts, where, level, batch)
   local hub, defaults = self._hub, self._defaults
   local settings = hub.config
   if hub.loop.uninterrupted then hub.loop:uninterrupted() end
@@ -143,20 +142,40 @@ function sender.send(self, exchange, event_type, data, opts, where, level, batch
       correlation_id, metadata, id, timestamp)
   end
   if not op then return nil, made_id end
-  local made
-  if batch then
-    made = setmetatable({ id = made_id, _hub = hub, _op = op }, Ticket)
-    local unpumped = hub.unpumped + 1
-    hub.sent, hub.unpumped = op, unpumped
-    if hub.loop.background then hub.parking:turn_in_background() end
-    if unpumped >= PUMP_EVERY and not hub.telling then hub:pump() end
-  else
-    made = setmetatable({ id = made_id, _hub = hub }, Ticket)
-    hub:expect(op, made)
-  end
-  if timeout ~= settings.publish_timeout then made._timeout = timeout end
-  if properties and properties.confirm == false then made._success = "sent" end
+  return op, made_id, timeout, not (properties and properties.confirm == false)
+end
+
+local function new_ticket(hub, op, id, timeout, wants_confirm, batch)
+  local made = setmetatable({ id = id, _hub = hub, _op = batch and op }, Ticket)
+  if timeout ~= hub.config.publish_timeout then made._timeout = timeout end
+  if not wants_confirm then made._success = "sent" end
   return made
+end
+
+--- Publishes: a ticket, or nil, err.
+---@param self eventbus.Bus
+function sender.send(self, exchange, event_type, data, opts, where, level)
+  local op, id, timeout, wants_confirm = post(self, exchange, event_type, data, opts, where, level + 1, true)
+  if not op then return nil, id end
+  local hub = self._hub
+  local made = new_ticket(hub, op, id, timeout, wants_confirm, true)
+  local unpumped = hub.unpumped + 1
+  hub.sent, hub.unpumped = op, unpumped
+  if hub.loop.background then hub.parking:turn_in_background() end
+  if unpumped >= PUMP_EVERY and not hub.telling then hub:pump() end
+  return made
+end
+
+--- Publishes, and waits for the outcome as ticket:wait does.
+---@param self eventbus.Bus
+function sender.publish(self, exchange, event_type, data, opts, where, level)
+  local op, id, timeout, wants_confirm = post(self, exchange, event_type, data, opts, where, level + 1)
+  if not op then return nil, id end
+  local hub = self._hub
+  if hub:confirmed(op, timeout) then return id end
+  local made = new_ticket(hub, op, id, timeout, wants_confirm)
+  hub:expect(op, made)
+  return made:wait()
 end
 
 return sender

@@ -180,7 +180,8 @@ TEST(another_thread_may_end_a_connection_that_is_led) {
   eb_ms until = eb_clock_now() + PATIENCE_MS, due;
   while (!closed && eb_clock_now() < until) {
     struct pollfd p = {-1, 0, 0};
-    if (eb_io_lead(io, eb_clock_now() + EB_IO_LEAD_MS, true, &p.fd, &p.events, &due)) {
+    eb_ms now = eb_clock_now();
+    if (eb_io_lead(io, now, now + EB_IO_LEAD_MS, true, &p.fd, &p.events, &due)) {
       led = true;
       poll(&p, 1, EB_IO_LEAD_MS);
       eb_io_leave(io);
