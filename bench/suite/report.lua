@@ -111,8 +111,8 @@ local function throughput(run)
 end
 
 local function latency(run)
-  local text = "\n## Latency at 500 events a second, ms\n\nFrom before the publish to the handler. Each event finds the "
-    .. "client asleep:\nthe last column is what it costs to be woken for one, µs of CPU per event, publishing included.\n\n"
+  local text = "\n## Latency at 500 events a second, ms\n\nFrom before the publish until the event is decoded, before its ack. "
+    .. "Each event finds the client asleep:\nthe last column is what it costs to be woken for one, µs of CPU per event, publishing included.\n\n"
     .. heading { "client", "p50", "p99", "p99.9", "CPU" }
   local floor = floor_of(run.clients)
   of_clients(run, function(client)

@@ -89,8 +89,8 @@ main({
     let pace
     await channel.consume(queue, (message) => {
       JSON.parse(message.content)
-      channel.ack(message)
       pace.taken()
+      channel.ack(message)
     })
     pace = paced(events, (i) => send(out, queue, i, (err) => { if (err) throw err }))
     await pace.finished

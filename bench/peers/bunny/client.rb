@@ -142,8 +142,8 @@ def latency(events, url, queue)
   done = Queue.new
   channel.queue(queue, durable: true).subscribe(manual_ack: true) do |delivery, _, body|
     JSON.parse(body)
-    channel.ack(delivery.delivery_tag)
     waits.push(now - sent[waits.size])
+    channel.ack(delivery.delivery_tag)
     done.push(true) if waits.size == warm + events
   end
   out.confirm_select

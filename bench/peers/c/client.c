@@ -257,11 +257,13 @@ static void subscribe(amqp_connection_state_t connection, amqp_channel_t channel
   check_reply(amqp_get_rpc_reply(connection), "basic.consume");
 }
 
-static double take(amqp_connection_state_t connection) {
+/* `decoded`, unless NULL: when it was decoded, before its ack. */
+static double take(amqp_connection_state_t connection, double *decoded) {
   struct timeval deadline = {WAIT_SECONDS, 0};
   amqp_envelope_t envelope;
   check_reply(amqp_consume_message(connection, &envelope, &deadline, 0), "waiting for a delivery");
   double total = total_of(envelope.message.body);
+  if (decoded) *decoded = wall_seconds();
   check_status(amqp_basic_ack(connection, envelope.channel, envelope.delivery_tag, 0), "ack");
   amqp_destroy_envelope(&envelope);
   /* Of this channel: the call for all of them looks through all. */
@@ -274,7 +276,7 @@ static void consume_from(amqp_connection_state_t connection, uint64_t events) {
   double total = 0;
   for (uint64_t taken = 0; taken < all; taken++) {
     if (taken == warm) begin();
-    total += take(connection);
+    total += take(connection, NULL);
   }
   finish(events, "");
   if (total != 1000.0 * (double)all) fail("the totals do not add up");
@@ -355,10 +357,7 @@ static void latency(char *url, const char *queue, uint64_t events) {
     _exit(0);
   }
   close(ends[1]);
-  for (uint64_t i = 0; i < all; i++) {
-    take(connection);
-    taken[i] = wall_seconds();
-  }
+  for (uint64_t i = 0; i < all; i++) take(connection, &taken[i]);
   for (size_t done = 0, size = all * sizeof *sent; done < size;) {
     ssize_t n = read(ends[0], (char *)sent + done, size - done);
     if (n <= 0) fail("the publisher has failed");

@@ -225,8 +225,8 @@ function latency(int $events, string $url, string $queue): void
     $taken = [];
     declare_queue($channel, $queue)->consume(function (AMQPEnvelope $m, AMQPQueue $q) use (&$taken, $all) {
         decode($m->getBody());
-        $q->ack($m->getDeliveryTag());
         $taken[] = now();
+        $q->ack($m->getDeliveryTag());
         return count($taken) < $all;
     });
     $sent = json_decode(stream_get_contents($ends[0]));

@@ -152,8 +152,8 @@ def latency(events, url, queue):
 
     def on_message(_, method, __, body):
         peer.json.loads(body)
-        channel.basic_ack(method.delivery_tag)
         taken.append(time.monotonic())
+        channel.basic_ack(method.delivery_tag)
         if len(taken) == everything:
             channel.stop_consuming()
     channel.basic_consume(queue, on_message)
