@@ -317,9 +317,7 @@ static double percentile(const double *sorted, uint64_t n, uint64_t permille) {
 }
 
 /* The child of latency: publishes at the rate, then tells when it sent each. */
-static void send_at_rate(char *url, const char *queue, uint64_t events, int out) {
-  amqp_connection_state_t connection = open_connection(url);
-  confirm_select(connection);
+static void send_at_rate(amqp_connection_state_t connection, const char *queue, uint64_t events, int out) {
   double *sent = calloc(events, sizeof *sent), start = wall_seconds();
   confirms c = {calloc(events + 1, 1), 0, 0, 0};
   if (sent == NULL || c.settled == NULL) fail("out of memory");
@@ -346,6 +344,8 @@ static void latency(char *url, const char *queue, uint64_t events) {
   amqp_connection_state_t connection = open_connection(url);
   declare(connection, queue);
   subscribe(connection, CHANNEL, queue);
+  amqp_connection_state_t sender = open_connection(url);
+  confirm_select(sender);
   double *sent = calloc(all, sizeof *sent), *taken = calloc(all, sizeof *taken);
   int ends[2];
   if (sent == NULL || taken == NULL || pipe(ends) != 0) fail("out of memory");
@@ -353,7 +353,7 @@ static void latency(char *url, const char *queue, uint64_t events) {
   pid_t child = fork();
   if (child == 0) {
     close(ends[0]);
-    send_at_rate(url, queue, all, ends[1]);
+    send_at_rate(sender, queue, all, ends[1]);
     _exit(0);
   }
   close(ends[1]);
