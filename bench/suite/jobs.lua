@@ -11,6 +11,13 @@ local shell = require "bench.suite.shell"
 
 local jobs = {}
 
+--- The clients of a turn: each begins with the next, so that none is always first, or always last.
+function jobs.rotated(list, turn)
+  local order = {}
+  for i = 1, #list do order[i] = list[(i + turn - 2) % #list + 1] end
+  return order
+end
+
 local SECONDS = 120
 local QUEUE = "bench"
 
@@ -62,7 +69,7 @@ jobs[#jobs + 1] = {
 }
 plain("publish-one", 0.05, { turns = 3 })
 plain("publish-none", 1)
-plain("latency", 0.1, { turns = 3 })
+plain("latency", 0.25, { turns = 3 })
 plain("topology", 0.05, { once = true })
 
 -- CPU of a process so far, in seconds: the kernel's ticks are hundredths.
