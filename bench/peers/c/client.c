@@ -1,6 +1,7 @@
 /* client: the jobs of bench/peers/README.md with rabbitmq-c's own calls and nothing else: the floor.
  *
- *     client fan EVENTS URL QUEUE N     as bench/peers/eventbus: a channel for each of N consumers, as the library has it
+ *     client publish EVENTS URL QUEUE W  W come before the clock starts, else a tenth of EVENTS. consume likewise
+ *     client fan EVENTS URL QUEUE N      as bench/peers/eventbus: a channel for each of N consumers, as the library has it
  *
  * It builds JSON with snprintf and looks for the one field it wants, as a C program may; so it has no JSON jobs. Nor does it
  * reconnect: rabbitmq-c does not.
@@ -19,6 +20,7 @@
 #endif
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,6 +121,8 @@ static long sleeps(void) {
   return own.ru_nvcsw + children.ru_nvcsw;
 }
 
+/* Events that come before the clock starts. */
+static uint64_t warm;
 static double began, began_cpu;
 static long slept;
 
@@ -132,8 +136,8 @@ static void finish(uint64_t events, const char *more) {
   double wall = wall_seconds() - began, cpu = cpu_seconds() - began_cpu;
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  printf("events=%llu seconds=%.6f cpu=%.6f rss_kb=%ld wakeups=%ld%s\n", (unsigned long long)events, wall, cpu,
-         usage.ru_maxrss, sleeps() - slept, more);
+  printf("events=%llu seconds=%.6f cpu=%.6f rss_kb=%ld began=%.6f wakeups=%ld%s\n", (unsigned long long)events, wall, cpu,
+         usage.ru_maxrss, began, sleeps() - slept, more);
 }
 
 static void open_channel(amqp_connection_state_t connection, amqp_channel_t channel) {
@@ -219,7 +223,7 @@ static int take_confirm(amqp_connection_state_t connection, confirms *c, int sec
 
 /* `window` unconfirmed ones at most. */
 static void publish(char *url, const char *queue, uint64_t events, uint64_t window) {
-  uint64_t warm = events / 10, all = warm + events;
+  uint64_t all = warm + events;
   amqp_connection_state_t connection = open_connection(url);
   declare(connection, queue);
   confirm_select(connection);
@@ -239,7 +243,6 @@ static void publish(char *url, const char *queue, uint64_t events, uint64_t wind
 }
 
 static void publish_unconfirmed(char *url, const char *queue, uint64_t events) {
-  uint64_t warm = events / 10;
   amqp_connection_state_t connection = open_connection(url);
   declare(connection, queue);
   for (uint64_t i = 1; i <= warm + events; i++) {
@@ -272,7 +275,7 @@ static double take(amqp_connection_state_t connection, double *decoded) {
 }
 
 static void consume_from(amqp_connection_state_t connection, uint64_t events) {
-  uint64_t warm = events / 10, all = warm + events;
+  uint64_t all = warm + events;
   double total = 0;
   for (uint64_t taken = 0; taken < all; taken++) {
     if (taken == warm) begin();
@@ -340,7 +343,7 @@ static void send_at_rate(amqp_connection_state_t connection, const char *queue, 
 }
 
 static void latency(char *url, const char *queue, uint64_t events) {
-  uint64_t warm = events / 10, all = warm + events;
+  uint64_t all = warm + events;
   amqp_connection_state_t connection = open_connection(url);
   declare(connection, queue);
   subscribe(connection, CHANNEL, queue);
@@ -385,20 +388,22 @@ static void topology(char *url, const char *queue, uint64_t count) {
 
 int main(int argc, char **argv) {
   uint64_t events = argc >= 5 ? strtoull(argv[2], NULL, 10) : 0;
-  uint64_t queues = argc > 5 ? strtoull(argv[5], NULL, 10) : 0;
+  uint64_t more = argc > 5 ? strtoull(argv[5], NULL, 10) : 0;
   if (events == 0) {
     fprintf(stderr, "usage: client JOB EVENTS URL QUEUE\n");
     return 2;
   }
   const char *job = argv[1], *queue = argv[4];
   char *url = argv[3];
+  bool takes_warm = argc > 5 && (strcmp(job, "publish") == 0 || strcmp(job, "consume") == 0);
+  warm = takes_warm ? more : events / 10;
   if (strcmp(job, "publish") == 0) publish(url, queue, events, WINDOW);
   else if (strcmp(job, "publish-one") == 0) publish(url, queue, events, 1);
   else if (strcmp(job, "publish-none") == 0) publish_unconfirmed(url, queue, events);
   else if (strcmp(job, "consume") == 0) consume(url, queue, events);
   else if (strcmp(job, "latency") == 0) latency(url, queue, events);
   else if (strcmp(job, "topology") == 0) topology(url, queue, events);
-  else if (strcmp(job, "fan") == 0 && queues > 0 && queues < 2047) fan(url, queue, events, queues);
+  else if (strcmp(job, "fan") == 0 && more > 0 && more < 2047) fan(url, queue, events, more);
   else {
     fprintf(stderr, "no such job: %s\n", job);
     return 3;

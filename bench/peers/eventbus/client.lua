@@ -67,8 +67,8 @@ end
 local function finish(events, figures)
   -- clock() counts all threads.
   local spent, elapsed = os.clock() - cpu, now() - wall
-  print(("events=%d seconds=%.6f cpu=%.6f rss_kb=%d wakeups=%.0f%s"):format(events, elapsed, spent, resident_kb(),
-    (sleeps() - slept) / watched * events, figures or ""))
+  print(("events=%d seconds=%.6f cpu=%.6f rss_kb=%d began=%.6f wakeups=%.0f%s"):format(events, elapsed, spent,
+    resident_kb(), wall, (sleeps() - slept) / watched * events, figures or ""))
 end
 
 local bus
