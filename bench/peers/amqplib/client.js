@@ -77,6 +77,8 @@ main({
       }).catch(reject)
     })
     finish(events)
+    // The close of the connection overtakes acks that still wait in the channel.
+    await channel.close()
     await connection.close()
     if (total !== 1000 * seen) throw new Error('the totals do not add up')
   },
