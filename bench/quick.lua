@@ -60,8 +60,8 @@ broker:stop()
 if not ok then error(err, 0) end
 
 for _, fact in ipairs(facts) do print(("%s: %s"):format(fact[1], fact[2])) end
-print(("%d events, %d rounds, medians (x: of the ratios of each round); CPU and wake-ups are those of the client, all its threads\n")
-  :format(events, rounds))
+print(("%d events, %d rounds, medians (x: of the ratios of each round); "
+  .. "CPU and wake-ups are those of the client, all its threads\n"):format(events, rounds))
 print(("%-24s %-9s %14s %6s %17s %10s %8s"):format("", "", "CPU us/event", "", "wake-ups/1,000", "events/s", "p99 ms"))
 for _, job in ipairs(SHOWN) do
   for _, client in ipairs(compared) do

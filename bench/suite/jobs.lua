@@ -115,8 +115,8 @@ local function ours(client) return client.name == "eventbus" end
 
 local function floor_or_ours(client) return client.floor or ours(client) end
 
--- Several processes at once, each with its own share; figures of all together. Seconds: from the first that began to the last
--- that ended, on the clock they have in common.
+-- Several processes at once, each with its own share; figures of all together. Seconds: from the first that began to the
+-- last that ended, on the clock they have in common.
 local function in_parallel(bench, client, job, count, workers)
   -- The warm-up, a tenth of the share, comes on top.
   local part, processes = math.floor(count / workers / 10) * 10, {}

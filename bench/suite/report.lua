@@ -117,7 +117,8 @@ end
 
 local function latency(run)
   local text = "\n## Latency at 500 events a second, ms\n\nFrom before the publish until the event is decoded, before "
-    .. "its ack. Each event finds the client\nasleep: the CPU is what it costs to be woken for one, µs per event, publishing "
+    .. "its ack. Each event finds the client\nasleep: the CPU is what it costs to be woken for one, µs per "
+    .. "event, publishing "
     .. "included; wake-ups are those of 1,000\nevents, of all threads, where the program counts them.\n\n"
     .. heading { "client", "p50", "p99", "p99.9", "CPU", "wake-ups" }
   local floor = floor_of(run.clients)
@@ -142,8 +143,10 @@ local function scatter(run)
   local floor, titles = floor_of(run.clients), { "client" }
   for _, job in ipairs(MAIN) do titles[#titles + 1] = job[2] end
   titles[#titles + 1] = "latency, p99"
-  local text = "\n## How far the ratios scatter\n\nThe least and the most of the ratios of the turns: of the CPU, and of the "
-    .. "latency's p99. The row of\n" .. floor .. " is its samples against their median: how far the machine itself drifted.\n\n"
+  local text = "\n## How far the ratios scatter\n\nThe least and the most of the ratios of the turns: of the "
+    .. "CPU, and of the "
+    .. "latency's p99. The row of\n" .. floor .. " is its samples against their median: how far the machine "
+    .. "itself drifted.\n\n"
     .. heading(titles)
   of_clients(run, function(client)
     local cells = { client.name }
@@ -210,7 +213,8 @@ local function json(run)
 end
 
 local function workers(run)
-  local text = "\n## 1, 2 and 4 processes\n\nOne queue for all of them. Events per second: from the first process whose clock started to the last\nthat ended.\n\n"
+  local text = "\n## 1, 2 and 4 processes\n\nOne queue for all of them. Events per second: from the first "
+    .. "process whose clock started to the last\nthat ended.\n\n"
     .. heading { "client", "processes", "publish, events/s", "CPU, µs", "consume, events/s", "CPU, µs" }
   for _, client in ipairs(run.clients) do
     if client.floor or client.name == "eventbus" then
@@ -266,7 +270,8 @@ function report.write(taken, clients, facts, settings)
     .. growth(run)
   local text = HEAD .. ("\n%s events a round, rounds: %d (the topology, the reconnect and the backlogs: one; of "
     .. "publishing with\nconfirms, consuming and the latency three turns in each), medians. A tenth more comes before each "
-    .. "clock starts.\n\nIn each turn all clients run once, and each turn begins with the next of them. The machine drifts: a "
+    .. "clock starts.\n\nIn each turn all clients run once, and each turn begins with the next of them. The "
+    .. "machine drifts: a "
     .. "ratio (×) is the\nmedian of the ratios of the turns, of a client's figure to that of the other in the same turn. It "
     .. "need not be the ratio of\nthe two medians.\n"):format(
       number(settings.events), settings.rounds) .. body
