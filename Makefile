@@ -328,10 +328,11 @@ lint: deps-lint
 	@$(MAKE) --no-print-directory FLAVOUR=werror objects LUA=$(LUA)
 	@tools/env $(LUA) -- @lua tools/lint
 
-## bench-quick CPU and wake-ups for an event, publishing and consuming, beside a plain C program; EVENTS=50000 ROUNDS=3
+## bench-quick CPU and wake-ups for an event, publishing and consuming, beside a plain C program; EVENTS=20000 ROUNDS=3
 .PHONY: bench-quick
 EVENTS = 50000
 ROUNDS = 3
+bench-quick: EVENTS = 20000
 bench-quick: deps
 	@$(MAKE) --no-print-directory build $(PEERS)/c LUA=$(LUA)
 	@tools/env $(LUA) -- @lua bench/quick.lua $(EVENTS) $(ROUNDS)

@@ -31,14 +31,16 @@ local function can(client, job)
   return not (client.cannot and client.cannot[job.name])
 end
 
-local function turn(round, job, variant, failures)
+local function turn(number, job, variant, failures)
+  local able = {}
   for _, client in ipairs(clients) do
-    if can(client, job) then
-      job.run(bench, client, job.count and job.count(events), variant or nil, function(name, figures, why)
-        taken:record(round, name, client.name, variant or nil, figures, why)
-        if not figures then failures[#failures + 1] = ("  %s, %s: %s"):format(client.name, name, why) end
-      end)
-    end
+    if can(client, job) then able[#able + 1] = client end
+  end
+  for _, client in ipairs(jobs.rotated(able, number)) do
+    job.run(bench, client, job.count and job.count(events), variant or nil, function(name, figures, why)
+      taken:record(number, name, client.name, variant or nil, figures, why)
+      if not figures then failures[#failures + 1] = ("  %s, %s: %s"):format(client.name, name, why) end
+    end)
   end
 end
 
@@ -49,7 +51,8 @@ local function measure(round)
       io.write(("round %d of %d: %s"):format(round, rounds, job.name))
       io.flush()
       for _, variant in ipairs(job.variants and job.variants(long) or { false }) do
-        for _ = 1, job.turns or 1 do turn(round, job, variant, failures) end
+        local turns = job.turns or 1
+        for i = 1, turns do turn((round - 1) * turns + i, job, variant, failures) end
       end
       print((" (%d s)"):format(os.time() - began))
       for _, line in ipairs(failures) do print(line) end

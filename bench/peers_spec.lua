@@ -6,6 +6,8 @@ package.path = "./?.lua;" .. package.path
 local broker = require "spec.support.broker"
 local clients = require "bench.suite.clients"
 local eventbus = require "eventbus"
+local jobs = require "bench.suite.jobs"
+local samples = require "bench.suite.samples"
 local shell = require "bench.suite.shell"
 local wait_until = require("spec.support.wait").wait_until
 
@@ -86,6 +88,8 @@ for _, client in ipairs(clients) do
       it("measures latencies and declares queues", function()
         local queue = "peer.other." .. client.name:gsub("%W", "")
         local found = line_of(client, "latency", queue, { "p50_us", "p99_us", "p999_us" })
+        -- CPU there is of the warm-up too.
+        assert.are.equal(ALL, found.events)
         assert.is_true(found.p50_us > 0 and found.p50_us <= found.p99_us and found.p99_us <= found.p999_us)
         line_of(client, "topology", queue)
         assert.are.equal(0, broker.shared():queue("/", queue .. ".1").messages)
@@ -93,11 +97,11 @@ for _, client in ipairs(clients) do
       end)
     end
 
-    if client.ours then
+    if client.floor or client.ours then
       it("warms up with as many as it is told", function()
         local queue = "peer.warm." .. client.name:gsub("%W", "")
         local function left() return broker.shared():queue("/", queue).messages end
-        assert.are.equal(COUNT, line_of(client, "publish", queue .. " 37").events)
+        assert.are.equal(COUNT, line_of(client, "publish", queue .. " 37", { "began" }).events)
         wait_until(function() return left() == COUNT + 37 end, 30, "W + EVENTS are in the queue")
         assert.are.equal(COUNT, line_of(client, "consume", queue .. " 30").events)
         wait_until(function() return left() == 7 end, 30, "W + EVENTS were taken")
@@ -145,3 +149,27 @@ for _, client in ipairs(clients) do
     end)
   end)
 end
+
+-- What the report is made of.
+describe("samples", function()
+  it("sets figures against those of the same turn, and leaves out a turn that one has missed", function()
+    local taken = samples.new()
+    for turn, cpu in ipairs { 1, 10, 100, 1000 } do
+      taken:record(turn, "publish", "floor", nil, { cpu = cpu, events = 1, p99_us = turn })
+      local missed = turn == 2
+      taken:record(turn, "publish", "other", nil, not missed and { cpu = cpu * (1 + turn), events = 1 }, missed and "broken")
+    end
+    local ratio = taken:ratio(samples.cpu_us, { "publish", "other" }, { "publish", "floor" })
+    assert.are.same({ median = 4, least = 2, most = 5 }, ratio)
+    assert.is_nil(taken:ratio(samples.cpu_us, { "consume", "other" }, { "publish", "floor" }))
+    assert.is_nil(taken:ratio(samples.wakeups, { "publish", "other" }, { "publish", "floor" }))
+    assert.are.same({ least = 0.4, most = 1.6 }, taken:spread("publish", "floor", samples.field "p99_us"))
+    assert.are.equal("broken", taken:failure("publish", "other"))
+  end)
+
+  it("begins each turn with the next client", function()
+    local begun = {}
+    for turn = 1, 4 do begun[turn] = table.concat(jobs.rotated({ "a", "b", "c" }, turn)) end
+    assert.are.same({ "abc", "bca", "cab", "abc" }, begun)
+  end)
+end)

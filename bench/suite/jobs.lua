@@ -11,6 +11,13 @@ local shell = require "bench.suite.shell"
 
 local jobs = {}
 
+--- The clients of a turn: each begins with the next, so that none is always first, or always last.
+function jobs.rotated(list, turn)
+  local order = {}
+  for i = 1, #list do order[i] = list[(i + turn - 2) % #list + 1] end
+  return order
+end
+
 local SECONDS = 120
 local QUEUE = "bench"
 
@@ -62,7 +69,7 @@ jobs[#jobs + 1] = {
 }
 plain("publish-one", 0.05, { turns = 3 })
 plain("publish-none", 1)
-plain("latency", 0.1, { turns = 3 })
+plain("latency", 0.25, { turns = 3 })
 plain("topology", 0.05, { once = true })
 
 -- CPU of a process so far, in seconds: the kernel's ticks are hundredths.
@@ -106,27 +113,32 @@ end
 
 local function ours(client) return client.name == "eventbus" end
 
--- Several processes at once, each with its own share; figures of all together.
+local function floor_or_ours(client) return client.floor or ours(client) end
+
+-- Several processes at once, each with its own share; figures of all together. Seconds: from the first that began to the
+-- last that ended, on the clock they have in common.
 local function in_parallel(bench, client, job, count, workers)
   -- The warm-up, a tenth of the share, comes on top.
   local part, processes = math.floor(count / workers / 10) * 10, {}
   for i = 1, workers do processes[i] = shell.start(bench.command(client, job, part, QUEUE), SECONDS) end
-  local sum, failure = { events = part * workers, seconds = 0, cpu = 0, rss_kb = 0 }, nil
+  local sum, failure = { events = part * workers, cpu = 0, rss_kb = 0 }, nil
+  local began, ended = math.huge, 0
   for _, process in ipairs(processes) do
     local found, why = outcome(process)
     if found then
-      sum.seconds, sum.cpu = math.max(sum.seconds, found.seconds), sum.cpu + found.cpu
-      sum.rss_kb = sum.rss_kb + found.rss_kb
+      began, ended = math.min(began, found.began), math.max(ended, found.began + found.seconds)
+      sum.cpu, sum.rss_kb = sum.cpu + found.cpu, sum.rss_kb + found.rss_kb
     end
     failure = failure or why
   end
   if failure then return nil, failure end
+  sum.seconds = ended - began
   return sum
 end
 
 jobs[#jobs + 1] = {
   name = "workers", count = share(1, 40), variants = function() return { 1, 2, 4 } end,
-  takes = function(client) return client.floor or ours(client) end,
+  takes = floor_or_ours,
   run = function(bench, client, count, workers, record)
     record("workers-publish", in_parallel(bench, client, "publish", count, workers))
     record("workers-consume", in_parallel(bench, client, "consume", count, workers))
@@ -142,7 +154,7 @@ end
 
 -- One program publishes for all that consume: its pace is part of what is measured.
 jobs[#jobs + 1] = {
-  name = "subscriptions", count = share(1), takes = function(client) return client.floor or ours(client) end,
+  name = "subscriptions", count = share(1), takes = floor_or_ours,
   variants = function() return { 1, 10, 100, 1000 } end,
   run = function(bench, client, count, number, record)
     local process = shell.start(bench.command(client, "fan", count, QUEUE, number), SECONDS)
@@ -156,7 +168,7 @@ jobs[#jobs + 1] = {
 local WARM = 2000
 
 jobs[#jobs + 1] = {
-  name = "backlog", once = true, takes = ours,
+  name = "backlog", once = true, takes = floor_or_ours,
   variants = function(long) return long and { 1000, 10000, 100000, 1000000 } or { 1000, 10000, 100000 } end,
   run = function(bench, client, _, number, record)
     local function of_backlog(name, ...) record("backlog-" .. name, ...) end

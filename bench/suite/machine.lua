@@ -15,8 +15,10 @@ function machine.describe(broker, clients)
       processor ~= "" and processor or "processor unknown", shell.output "nproc", memory / 1e6, shell.output "uname -s",
       shell.output "uname -r | sed 's/[^0-9.].*//'") },
     { "load before", shell.output "cut -d ' ' -f 1-3 /proc/loadavg" .. " (1, 5, 15 minutes)" },
-    { "broker", ("RabbitMQ %s on Erlang %s, one node, %s schedulers, plain TCP over loopback; durable classic queues, "
-      .. "otherwise its defaults"):format(about.rabbitmq, about.erlang, about.schedulers) },
+    { "broker", ("RabbitMQ %s on Erlang %s, one node, %s schedulers, plain TCP over loopback; "
+      .. "durable classic queues"):format(
+      about.rabbitmq, about.erlang, about.schedulers) },
+    { "broker's settings", ("%s; Erlang: %s; all else as it comes"):format(about.settings, about.arguments) },
   }
   for _, client in ipairs(clients) do list[#list + 1] = { client.name, client.version() } end
   return list

@@ -45,9 +45,23 @@ function node:reconnected(queue, count)
   end
 end
 
+-- What bin/eventbus-broker has set, of the node's own file and environment; but not where it listens.
+function node:settings()
+  local list = {}
+  for line in io.lines(self.dir .. "/rabbitmq.conf") do
+    if not line:find "^listeners%." then list[#list + 1] = line end
+  end
+  local pid = shell.output("cat " .. shell.quote(self.dir .. "/node.pid"))
+  local arguments = shell.output("tr '\\0' '\\n' </proc/" .. pid
+    .. "/environ | sed -n 's/^RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=//p'")
+  return table.concat(list, ", "), arguments
+end
+
 --- What it is: for the head of the report.
 function node:description()
+  local settings, arguments = self:settings()
   return {
+    settings = settings, arguments = arguments,
     rabbitmq = self:eval "rabbit_misc:version()":match "[%d.]+",
     erlang = self:eval "erlang:system_info(otp_release)":match "%d+",
     schedulers = self:eval "erlang:system_info(schedulers_online)",

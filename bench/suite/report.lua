@@ -63,12 +63,17 @@ local function cell(run, client, name, of, show, variant)
   return "-" .. run.notes.mark(client.name, why)
 end
 
-local function against(run, name, of, reference, inverse)
-  local base = run.taken:median(name, reference, of)
+-- A median with the ratio of two, { name, client, variant } each.
+local function with_ratio(run, of, one, other)
+  local ratio = run.taken:ratio(of, one, other)
   return function(value)
-    if not base or base == 0 or value == 0 then return number(value) end
-    return ("%s (%.2f×)"):format(number(value), inverse and base / value or value / base)
+    if not ratio then return number(value) end
+    return ("%s (%.2f×)"):format(number(value), ratio.median)
   end
+end
+
+local function against(run, client, name, of, reference)
+  return with_ratio(run, of, { name, client.name }, { name, reference })
 end
 
 local function of_clients(run, f)
@@ -86,13 +91,15 @@ end
 local MAIN = { { "publish", "publish, 1,000 unconfirmed" }, { "publish-one", "publish, one at a time" },
   { "publish-none", "publish, no confirms" }, { "consume", "consume" } }
 
-local function main_table(run, of, show)
+local function main_table(run, of)
   local titles = { "client" }
   for _, job in ipairs(MAIN) do titles[#titles + 1] = job[2] end
   local text = heading(titles)
   of_clients(run, function(client)
     local cells = { client.name }
-    for _, job in ipairs(MAIN) do cells[#cells + 1] = cell(run, client, job[1], of, show(job[1])) end
+    for _, job in ipairs(MAIN) do
+      cells[#cells + 1] = cell(run, client, job[1], of, against(run, client, job[1], of, floor_of(run.clients)))
+    end
     text = text .. row(cells)
   end)
   return text
@@ -100,28 +107,60 @@ end
 
 local function cpu(run)
   return "\n## CPU of the client, µs per event\n\nBuilding or decoding the envelope is part of it; × is against plain C. "
-    .. "Lower is better.\n\n" .. main_table(run, samples.cpu_us, function(name)
-    return against(run, name, samples.cpu_us, floor_of(run.clients))
-  end)
+    .. "Lower is better.\n\n" .. main_table(run, samples.cpu_us)
 end
 
 local function throughput(run)
   return "\n## Events per second\n\nClient and broker together, on the same cores. Higher is better.\n\n"
-    .. main_table(run, samples.rate, function(name) return against(run, name, samples.rate, floor_of(run.clients)) end)
+    .. main_table(run, samples.rate)
 end
 
 local function latency(run)
-  local text = "\n## Latency at 500 events a second, ms\n\nFrom before the publish to the handler. Each event finds the "
-    .. "client asleep:\nthe last column is what it costs to be woken for one, µs of CPU per event, publishing included.\n\n"
-    .. heading { "client", "p50", "p99", "p99.9", "CPU" }
+  local text = "\n## Latency at 500 events a second, ms\n\nFrom before the publish until the event is decoded, before "
+    .. "its ack. Each event finds the client\nasleep: the CPU is what it costs to be woken for one, µs per "
+    .. "event, publishing "
+    .. "included; wake-ups are those of 1,000\nevents, of all threads, where the program counts them.\n\n"
+    .. heading { "client", "p50", "p99", "p99.9", "CPU", "wake-ups" }
   local floor = floor_of(run.clients)
   of_clients(run, function(client)
     local cells = { client.name }
     for _, name in ipairs { "p50_us", "p99_us", "p999_us" } do
       local function ms(figures) return figures[name] / 1000 end
-      cells[#cells + 1] = cell(run, client, "latency", ms, against(run, "latency", ms, floor))
+      cells[#cells + 1] = cell(run, client, "latency", ms, against(run, client, "latency", ms, floor))
     end
-    cells[#cells + 1] = cell(run, client, "latency", samples.cpu_us, against(run, "latency", samples.cpu_us, floor))
+    for _, of in ipairs { samples.cpu_us, samples.wakeups } do
+      cells[#cells + 1] = cell(run, client, "latency", of, against(run, client, "latency", of, floor))
+    end
+    text = text .. row(cells)
+  end)
+  return text
+end
+
+local function p99_ms(figures) return figures.p99_us / 1000 end
+
+-- What the ratios of the two tables before are worth.
+local function scatter(run)
+  local floor, titles = floor_of(run.clients), { "client" }
+  for _, job in ipairs(MAIN) do titles[#titles + 1] = job[2] end
+  titles[#titles + 1] = "latency, p99"
+  local text = "\n## How far the ratios scatter\n\nThe least and the most of the ratios of the turns: of the "
+    .. "CPU, and of the "
+    .. "latency's p99. The row of\n" .. floor .. " is its samples against their median: how far the machine "
+    .. "itself drifted.\n\n"
+    .. heading(titles)
+  of_clients(run, function(client)
+    local cells = { client.name }
+    local function add(name, of)
+      local range
+      if client.floor then
+        range = run.taken:spread(name, client.name, of)
+      else
+        range = run.taken:ratio(of, { name, client.name }, { name, floor })
+      end
+      cells[#cells + 1] = range and ("%.2f–%.2f×"):format(range.least, range.most) or "-"
+    end
+    for _, job in ipairs(MAIN) do add(job[1], samples.cpu_us) end
+    add("latency", p99_ms)
     text = text .. row(cells)
   end)
   return text
@@ -162,7 +201,9 @@ local function json(run)
       for _, what in ipairs { "encode", "decode" } do
         for _, size in ipairs(SIZES) do
           local name = what .. "-" .. size[1]
-          cells[#cells + 1] = cell(run, client, name, samples.cpu_us, against(run, name, samples.cpu_us, "cjson", true))
+          -- The other way round: how many times as fast.
+          cells[#cells + 1] = cell(run, client, name, samples.cpu_us,
+            with_ratio(run, samples.cpu_us, { name, "cjson" }, { name, client.name }))
         end
       end
       text = text .. row(cells)
@@ -172,7 +213,8 @@ local function json(run)
 end
 
 local function workers(run)
-  local text = "\n## 1, 2 and 4 processes\n\nOne queue for all of them.\n\n"
+  local text = "\n## 1, 2 and 4 processes\n\nOne queue for all of them. Events per second: from the first "
+    .. "process whose clock started to the last\nthat ended.\n\n"
     .. heading { "client", "processes", "publish, events/s", "CPU, µs", "consume, events/s", "CPU, µs" }
   for _, client in ipairs(run.clients) do
     if client.floor or client.name == "eventbus" then
@@ -193,11 +235,11 @@ end
 local function flat(run, name, unit, sizes, clients)
   local text = heading { "client", unit, "CPU, µs per event", "events/s", "MB" }
   for _, client in ipairs(clients) do
-    local base = run.taken:median(name, client.name, samples.cpu_us, sizes[1])
     for _, n in ipairs(sizes) do
-      text = text .. row { client.name, number(n):gsub("%.%d+$", ""), cell(run, client, name, samples.cpu_us, function(value)
-        return base and ("%s (%.2f×)"):format(number(value), value / base) or number(value)
-      end, n), cell(run, client, name, samples.rate, number, n), cell(run, client, name, megabytes, number, n) }
+      local show = with_ratio(run, samples.cpu_us, { name, client.name, n }, { name, client.name, sizes[1] })
+      text = text .. row { client.name, number(n):gsub("%.%d+$", ""),
+        cell(run, client, name, samples.cpu_us, show, n), cell(run, client, name, samples.rate, number, n),
+        cell(run, client, name, megabytes, number, n) }
     end
   end
   return text
@@ -205,9 +247,8 @@ end
 
 local function growth(run)
   local sizes = run.settings.long and { 1000, 10000, 100000, 1000000 } or { 1000, 10000, 100000 }
-  local both, own = {}, {}
+  local both = {}
   for _, client in ipairs(run.clients) do
-    if client.name == "eventbus" then own[#own + 1] = client end
     if client.floor or client.name == "eventbus" then both[#both + 1] = client end
   end
   return ("\n## 1 to 1,000 subscriptions\n\n%s events over that many queues, one connection that consumes, a channel for "
@@ -217,18 +258,22 @@ local function growth(run)
     .. ("\n## A backlog\n\nThat many events published and confirmed, then consumed, when a tenth as many and 2,000 at least "
     .. "have warmed\nthe client up%s. MB: the largest resident size.\n\n"):format(
       run.settings.long and "" or "; `LONG=1` adds a million")
-    .. flat(run, "backlog-publish", "published", sizes, own) .. "\n"
-    .. flat(run, "backlog-consume", "consumed", sizes, own)
+    .. flat(run, "backlog-publish", "published", sizes, both) .. "\n"
+    .. flat(run, "backlog-consume", "consumed", sizes, both)
 end
 
 --- The document and the plot.
 ---@return string markdown, string svg
 function report.write(taken, clients, facts, settings)
   local run = { taken = taken, clients = clients, settings = settings, notes = new_notes() }
-  local body = cpu(run) .. throughput(run) .. latency(run) .. topology(run) .. json(run) .. workers(run) .. growth(run)
+  local body = cpu(run) .. throughput(run) .. latency(run) .. scatter(run) .. topology(run) .. json(run) .. workers(run)
+    .. growth(run)
   local text = HEAD .. ("\n%s events a round, rounds: %d (the topology, the reconnect and the backlogs: one; of "
     .. "publishing with\nconfirms, consuming and the latency three turns in each), medians. A tenth more comes before each "
-    .. "clock starts.\n"):format(
+    .. "clock starts.\n\nIn each turn all clients run once, and each turn begins with the next of them. The "
+    .. "machine drifts: a "
+    .. "ratio (×) is the\nmedian of the ratios of the turns, of a client's figure to that of the other in the same turn. It "
+    .. "need not be the ratio of\nthe two medians.\n"):format(
       number(settings.events), settings.rounds) .. body
   if #run.notes.list > 0 then
     text = text .. "\n## Notes\n\n"
@@ -247,12 +292,11 @@ function report.summary(taken, clients, facts)
   for i, fact in ipairs(facts) do lines[i] = ("%s: %s"):format(fact[1], fact[2]) end
   local LINE = "%-24s" .. (" %16s"):rep(5)
   lines[#lines + 1] = "\n" .. LINE:format("CPU us per event", "publish", "one", "none", "consume", "p99 ms")
-  local function p99_ms(figures) return figures.p99_us / 1000 end
   of_clients(run, function(client)
     local cells = {}
     local function add(name, of)
       local value = taken:median(name, client.name, of)
-      local text = value and against(run, name, of, floor_of(clients))(value) or "-"
+      local text = value and against(run, client, name, of, floor_of(clients))(value) or "-"
       -- In a terminal's bytes.
       cells[#cells + 1] = (text:gsub("×", "x"))
     end

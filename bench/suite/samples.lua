@@ -1,4 +1,5 @@
---- samples: what was measured: figures by thing, client and variant, one for each round; medians over the rounds.
+--- samples: what was measured: figures by thing, client and variant, one for each turn; medians over the turns, and ratios
+--- of two clients, of which each is of one turn: a machine that drifts from turn to turn drifts under both.
 --- Written to a text file line by line, so that a run that is interrupted has not been for nothing.
 
 local samples = {}
@@ -7,18 +8,21 @@ samples.__index = samples
 function samples.new(path)
   local file = path and assert(io.open(path, "w"))
   if file then file:setvbuf "line" end
-  return setmetatable({ file = file, sets = {}, failures = {} }, samples)
+  return setmetatable({ file = file, sets = {}, turns = {}, failures = {} }, samples)
 end
 
 local function key(name, client, variant) return ("%s\0%s\0%s"):format(name, client, variant or "") end
 
-function samples:record(round, name, client, variant, figures, why)
+--- `turn`: any word that all clients' figures of the same turn have in common.
+function samples:record(turn, name, client, variant, figures, why)
   local id = key(name, client, variant)
   local text = why and "failed: " .. why or ""
   if figures then
     local set = self.sets[id] or {}
     self.sets[id] = set
     set[#set + 1] = figures
+    self.turns[id] = self.turns[id] or {}
+    self.turns[id][turn] = figures
     local words = {}
     for field, value in pairs(figures) do words[#words + 1] = ("%s=%.6f"):format(field, value) end
     table.sort(words)
@@ -27,7 +31,7 @@ function samples:record(round, name, client, variant, figures, why)
     self.failures[id] = why or "nothing was measured"
   end
   if self.file then
-    self.file:write(("%d %s %s%s: %s\n"):format(round, name, client, variant and " " .. variant or "", text))
+    self.file:write(("%s %s %s%s: %s\n"):format(turn, name, client, variant and " " .. variant or "", text))
   end
 end
 
@@ -37,11 +41,34 @@ local function median(list)
   return #list % 2 == 1 and list[half + 1] or (list[half] + list[half + 1]) / 2
 end
 
---- The median of `of(figures)`; nil when nothing was measured.
+--- The median of `of(figures)`, of those that have it; nil when nothing was measured.
 function samples:median(name, client, of, variant)
   local set, list = self.sets[key(name, client, variant)], {}
   for _, figures in ipairs(set or {}) do list[#list + 1] = of(figures) end
   if #list > 0 then return median(list) end
+end
+
+--- `of` of one against that of another, turn by turn: { median, least, most }, or nil when they had no turn in common.
+--- Both are { name, client, variant }.
+function samples:ratio(of, one, other)
+  local mine, its, list = self.turns[key(one[1], one[2], one[3])], self.turns[key(other[1], other[2], other[3])] or {}, {}
+  for turn, figures in pairs(mine or {}) do
+    local value, base = of(figures), its[turn] and of(its[turn])
+    if value and base and value > 0 and base > 0 then list[#list + 1] = value / base end
+  end
+  if #list == 0 then return nil end
+  local middle = median(list)
+  return { median = middle, least = list[1], most = list[#list] }
+end
+
+--- How far samples of one lie from their own median: { least, most } as parts of it, or nil.
+function samples:spread(name, client, of)
+  local middle, least, most = self:median(name, client, of), math.huge, 0
+  if not middle or middle == 0 then return nil end
+  for _, figures in ipairs(self.sets[key(name, client)]) do
+    least, most = math.min(least, of(figures) / middle), math.max(most, of(figures) / middle)
+  end
+  return { least = least, most = most }
 end
 
 --- Why the last attempt failed, when it did.
@@ -49,8 +76,8 @@ function samples:failure(name, client, variant) return self.failures[key(name, c
 
 -- What is asked of figures.
 function samples.cpu_us(figures) return figures.cpu / figures.events * 1e6 end
--- Of 1,000 events.
-function samples.wakeups(figures) return figures.wakeups / figures.events * 1000 end
+-- Of 1,000 events; nil of a client that does not print them.
+function samples.wakeups(figures) return figures.wakeups and figures.wakeups / figures.events * 1000 end
 function samples.rate(figures) return figures.events / figures.seconds end
 function samples.field(name) return function(figures) return figures[name] end end
 

@@ -83,8 +83,8 @@ async def latency(events, url, queue):
     async def taken(delivery):
         nonlocal seen
         peer.json.loads(delivery.body)
+        waits.append(time.monotonic() - sent[len(waits)])
         await delivery.ack()
-        waits.append(time.monotonic() - sent[seen])
         seen += 1
         if seen == warm + events:
             done.set_result(True)

@@ -77,6 +77,8 @@ main({
       }).catch(reject)
     })
     finish(events)
+    // The close of the connection overtakes acks that still wait in the channel.
+    await channel.close()
     await connection.close()
     if (total !== 1000 * seen) throw new Error('the totals do not add up')
   },
@@ -89,8 +91,8 @@ main({
     let pace
     await channel.consume(queue, (message) => {
       JSON.parse(message.content)
-      channel.ack(message)
       pace.taken()
+      channel.ack(message)
     })
     pace = paced(events, (i) => send(out, queue, i, (err) => { if (err) throw err }))
     await pace.finished

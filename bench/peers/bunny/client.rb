@@ -56,10 +56,15 @@ class Confirms
     channel.confirm_select(lambda do |tag, multiple, nack|
       abort "not confirmed" if nack
       @mutex.synchronize do
-        multiple ? @outstanding.delete_if { |sent, _| sent <= tag } : @outstanding.delete(tag)
+        multiple ? settle_up_to(tag) : @outstanding.delete(tag)
         @changed.signal
       end
     end)
+  end
+
+  # A hash keeps the order of the notes, which is that of the tags.
+  def settle_up_to(tag)
+    @outstanding.shift while !@outstanding.empty? && @outstanding.first[0] <= tag
   end
 
   # Notes the tag before its message is sent: the answer may come at once.
@@ -142,8 +147,8 @@ def latency(events, url, queue)
   done = Queue.new
   channel.queue(queue, durable: true).subscribe(manual_ack: true) do |delivery, _, body|
     JSON.parse(body)
-    channel.ack(delivery.delivery_tag)
     waits.push(now - sent[waits.size])
+    channel.ack(delivery.delivery_tag)
     done.push(true) if waits.size == warm + events
   end
   out.confirm_select

@@ -1,6 +1,7 @@
 /* client: the jobs of bench/peers/README.md with rabbitmq-c's own calls and nothing else: the floor.
  *
- *     client fan EVENTS URL QUEUE N     as bench/peers/eventbus: a channel for each of N consumers, as the library has it
+ *     client publish EVENTS URL QUEUE W  W come before the clock starts, else a tenth of EVENTS. consume likewise
+ *     client fan EVENTS URL QUEUE N      as bench/peers/eventbus: a channel for each of N consumers, as the library has it
  *
  * It builds JSON with snprintf and looks for the one field it wants, as a C program may; so it has no JSON jobs. Nor does it
  * reconnect: rabbitmq-c does not.
@@ -19,6 +20,7 @@
 #endif
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,6 +121,8 @@ static long sleeps(void) {
   return own.ru_nvcsw + children.ru_nvcsw;
 }
 
+/* Events that come before the clock starts. */
+static uint64_t warm;
 static double began, began_cpu;
 static long slept;
 
@@ -132,8 +136,8 @@ static void finish(uint64_t events, const char *more) {
   double wall = wall_seconds() - began, cpu = cpu_seconds() - began_cpu;
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  printf("events=%llu seconds=%.6f cpu=%.6f rss_kb=%ld wakeups=%ld%s\n", (unsigned long long)events, wall, cpu,
-         usage.ru_maxrss, sleeps() - slept, more);
+  printf("events=%llu seconds=%.6f cpu=%.6f rss_kb=%ld began=%.6f wakeups=%ld%s\n", (unsigned long long)events, wall, cpu,
+         usage.ru_maxrss, began, sleeps() - slept, more);
 }
 
 static void open_channel(amqp_connection_state_t connection, amqp_channel_t channel) {
@@ -219,7 +223,7 @@ static int take_confirm(amqp_connection_state_t connection, confirms *c, int sec
 
 /* `window` unconfirmed ones at most. */
 static void publish(char *url, const char *queue, uint64_t events, uint64_t window) {
-  uint64_t warm = events / 10, all = warm + events;
+  uint64_t all = warm + events;
   amqp_connection_state_t connection = open_connection(url);
   declare(connection, queue);
   confirm_select(connection);
@@ -239,7 +243,6 @@ static void publish(char *url, const char *queue, uint64_t events, uint64_t wind
 }
 
 static void publish_unconfirmed(char *url, const char *queue, uint64_t events) {
-  uint64_t warm = events / 10;
   amqp_connection_state_t connection = open_connection(url);
   declare(connection, queue);
   for (uint64_t i = 1; i <= warm + events; i++) {
@@ -257,11 +260,13 @@ static void subscribe(amqp_connection_state_t connection, amqp_channel_t channel
   check_reply(amqp_get_rpc_reply(connection), "basic.consume");
 }
 
-static double take(amqp_connection_state_t connection) {
+/* `decoded`, unless NULL: when it was decoded, before its ack. */
+static double take(amqp_connection_state_t connection, double *decoded) {
   struct timeval deadline = {WAIT_SECONDS, 0};
   amqp_envelope_t envelope;
   check_reply(amqp_consume_message(connection, &envelope, &deadline, 0), "waiting for a delivery");
   double total = total_of(envelope.message.body);
+  if (decoded) *decoded = wall_seconds();
   check_status(amqp_basic_ack(connection, envelope.channel, envelope.delivery_tag, 0), "ack");
   amqp_destroy_envelope(&envelope);
   /* Of this channel: the call for all of them looks through all. */
@@ -270,11 +275,11 @@ static double take(amqp_connection_state_t connection) {
 }
 
 static void consume_from(amqp_connection_state_t connection, uint64_t events) {
-  uint64_t warm = events / 10, all = warm + events;
+  uint64_t all = warm + events;
   double total = 0;
   for (uint64_t taken = 0; taken < all; taken++) {
     if (taken == warm) begin();
-    total += take(connection);
+    total += take(connection, NULL);
   }
   finish(events, "");
   if (total != 1000.0 * (double)all) fail("the totals do not add up");
@@ -315,9 +320,7 @@ static double percentile(const double *sorted, uint64_t n, uint64_t permille) {
 }
 
 /* The child of latency: publishes at the rate, then tells when it sent each. */
-static void send_at_rate(char *url, const char *queue, uint64_t events, int out) {
-  amqp_connection_state_t connection = open_connection(url);
-  confirm_select(connection);
+static void send_at_rate(amqp_connection_state_t connection, const char *queue, uint64_t events, int out) {
   double *sent = calloc(events, sizeof *sent), start = wall_seconds();
   confirms c = {calloc(events + 1, 1), 0, 0, 0};
   if (sent == NULL || c.settled == NULL) fail("out of memory");
@@ -340,10 +343,12 @@ static void send_at_rate(char *url, const char *queue, uint64_t events, int out)
 }
 
 static void latency(char *url, const char *queue, uint64_t events) {
-  uint64_t warm = events / 10, all = warm + events;
+  uint64_t all = warm + events;
   amqp_connection_state_t connection = open_connection(url);
   declare(connection, queue);
   subscribe(connection, CHANNEL, queue);
+  amqp_connection_state_t sender = open_connection(url);
+  confirm_select(sender);
   double *sent = calloc(all, sizeof *sent), *taken = calloc(all, sizeof *taken);
   int ends[2];
   if (sent == NULL || taken == NULL || pipe(ends) != 0) fail("out of memory");
@@ -351,14 +356,11 @@ static void latency(char *url, const char *queue, uint64_t events) {
   pid_t child = fork();
   if (child == 0) {
     close(ends[0]);
-    send_at_rate(url, queue, all, ends[1]);
+    send_at_rate(sender, queue, all, ends[1]);
     _exit(0);
   }
   close(ends[1]);
-  for (uint64_t i = 0; i < all; i++) {
-    take(connection);
-    taken[i] = wall_seconds();
-  }
+  for (uint64_t i = 0; i < all; i++) take(connection, &taken[i]);
   for (size_t done = 0, size = all * sizeof *sent; done < size;) {
     ssize_t n = read(ends[0], (char *)sent + done, size - done);
     if (n <= 0) fail("the publisher has failed");
@@ -386,20 +388,22 @@ static void topology(char *url, const char *queue, uint64_t count) {
 
 int main(int argc, char **argv) {
   uint64_t events = argc >= 5 ? strtoull(argv[2], NULL, 10) : 0;
-  uint64_t queues = argc > 5 ? strtoull(argv[5], NULL, 10) : 0;
+  uint64_t more = argc > 5 ? strtoull(argv[5], NULL, 10) : 0;
   if (events == 0) {
     fprintf(stderr, "usage: client JOB EVENTS URL QUEUE\n");
     return 2;
   }
   const char *job = argv[1], *queue = argv[4];
   char *url = argv[3];
+  bool takes_warm = argc > 5 && (strcmp(job, "publish") == 0 || strcmp(job, "consume") == 0);
+  warm = takes_warm ? more : events / 10;
   if (strcmp(job, "publish") == 0) publish(url, queue, events, WINDOW);
   else if (strcmp(job, "publish-one") == 0) publish(url, queue, events, 1);
   else if (strcmp(job, "publish-none") == 0) publish_unconfirmed(url, queue, events);
   else if (strcmp(job, "consume") == 0) consume(url, queue, events);
   else if (strcmp(job, "latency") == 0) latency(url, queue, events);
   else if (strcmp(job, "topology") == 0) topology(url, queue, events);
-  else if (strcmp(job, "fan") == 0 && queues > 0 && queues < 2047) fan(url, queue, events, queues);
+  else if (strcmp(job, "fan") == 0 && more > 0 && more < 2047) fan(url, queue, events, more);
   else {
     fprintf(stderr, "no such job: %s\n", job);
     return 3;

@@ -54,20 +54,21 @@ local function sleeps()
   return sum
 end
 
+-- Looking takes longer than an event: where the clock starts among deliveries, it is done before them, and is of `watched`.
 local slept, watched
 local function watch(events) slept, watched = sleeps(), events end
 
 local wall, cpu
-local function begin()
-  if not slept then watch(count) end
+local function begin(events)
+  if not slept then watch(events or count) end
   wall, cpu = now(), os.clock()
 end
 
-local function finish(figures)
+local function finish(events, figures)
   -- clock() counts all threads.
   local spent, elapsed = os.clock() - cpu, now() - wall
-  print(("events=%d seconds=%.6f cpu=%.6f rss_kb=%d wakeups=%.0f%s"):format(count, elapsed, spent, resident_kb(),
-    (sleeps() - slept) / watched * count, figures or ""))
+  print(("events=%d seconds=%.6f cpu=%.6f rss_kb=%d began=%.6f wakeups=%.0f%s"):format(events, elapsed, spent,
+    resident_kb(), wall, (sleeps() - slept) / watched * events, figures or ""))
 end
 
 local bus
@@ -92,7 +93,7 @@ local function publish(options, fields, ended)
     check(view:publish_async("", "order.created", order(i), tenant))
   end
   if ended then check(ended()) else check(bus:flush(60)) end
-  finish()
+  finish(count)
 end
 
 function jobs.publish() publish { outbox = 1000 } end
@@ -109,13 +110,14 @@ jobs["publish-one"] = function()
     if i == warm + 1 then begin() end
     check(bus:publish("", "order.created", order(i), tenant))
   end
-  finish()
+  finish(count)
 end
 
 function jobs.consume()
   connect {}
   check(bus:declare { queues = { [queue] = {} } })
   local seen, total = 0, 0
+  watch(warm + count)
   check(bus:subscribe(queue, { ["order.created"] = function(event)
     total = total + event.data.total
     seen = seen + 1
@@ -124,7 +126,7 @@ function jobs.consume()
   end }, { prefetch = 200 }))
   if warm == 0 then begin() end
   check(bus:run())
-  finish()
+  finish(count)
   assert(total == 1000 * (warm + count), "the totals do not add up")
 end
 
@@ -142,31 +144,29 @@ function jobs.latency()
     seen = seen + 1
     if seen > warm then waits[#waits + 1] = now() - sent[seen] end
   end }, { prefetch = 200 }))
-  -- Not when the clock starts: looking takes longer than an event, and the next ones would wait for it.
-  watch(warm + count)
+  begin(warm + count)
   local began, deadline = now(), now() + (warm + count) / 500 + 30
   while seen < warm + count do
     local due = began + #sent / 500
     local at = now()
     if at > deadline then error("events are missing") end
     if #sent < warm + count and at >= due then
-      if #sent == warm then begin() end
       sent[#sent + 1] = now()
       check(bus:publish_async("", "order.created", order(#sent), tenant))
       due = began + #sent / 500
     end
     check(bus:poll(#sent < warm + count and math.max(0, due - now()) or 1))
   end
-  finish(percentiles(waits))
+  finish(warm + count, percentiles(waits))
 end
 
 function jobs.topology()
   connect {}
+  begin()
   local queues = {}
   for i = 1, count do queues[queue .. "." .. i] = {} end
-  begin()
   check(bus:declare { queues = queues })
-  finish()
+  finish(count)
 end
 
 function jobs.consumers()
@@ -186,7 +186,7 @@ function jobs.spread()
       { tenant_id = "tenant_abc", routing_key = queue .. "." .. (i % fan + 1) }))
   end
   check(bus:flush(60))
-  finish()
+  finish(count)
 end
 
 function jobs.fan()
@@ -194,6 +194,7 @@ function jobs.fan()
   local queues, seen, total = {}, 0, 0
   for i = 1, fan do queues[queue .. "." .. i] = {} end
   check(bus:declare { queues = queues })
+  watch(warm + count)
   for name in pairs(queues) do
     check(bus:subscribe(name, { ["order.created"] = function(event)
       total = total + event.data.total
@@ -206,7 +207,7 @@ function jobs.fan()
   io.stdout:flush()
   if warm == 0 then begin() end
   check(bus:run())
-  finish()
+  finish(count)
   assert(total == 1000 * (warm + count), "the totals do not add up")
 end
 
@@ -222,7 +223,7 @@ for size, items in pairs { small = 1, ["10k"] = 144, ["1m"] = 15000 } do
       if i == warm + 1 then begin() end
       check(envelope.encode(event))
     end
-    finish(" bytes=" .. #check(envelope.encode(event)))
+    finish(count, " bytes=" .. #check(envelope.encode(event)))
   end
   jobs["decode-" .. size] = function()
     local bytes = check(envelope.encode(made()))
@@ -230,7 +231,7 @@ for size, items in pairs { small = 1, ["10k"] = 144, ["1m"] = 15000 } do
       if i == warm + 1 then begin() end
       check(envelope.decode(bytes))
     end
-    finish(" bytes=" .. #bytes)
+    finish(count, " bytes=" .. #bytes)
     assert(#check(envelope.decode(bytes)).data.items == items)
   end
 end

@@ -189,7 +189,6 @@ func subscribe(channel *amqp.Channel, queue string) <-chan amqp.Delivery {
 func total(delivery amqp.Delivery) float64 {
 	var e Event
 	check(json.Unmarshal(delivery.Body, &e))
-	check(delivery.Ack(false))
 	return e.Data.(map[string]any)["total"].(float64)
 }
 
@@ -202,7 +201,9 @@ func consume(url, queue string, events int) {
 		if i == warm {
 			begin()
 		}
-		sum += total(<-deliveries)
+		delivery := <-deliveries
+		sum += total(delivery)
+		check(delivery.Ack(false))
 	}
 	finish(events, "")
 	if sum != 1000*float64(warm+events) {
@@ -240,6 +241,7 @@ func latency(url, queue string, events int) {
 		delivery := <-deliveries
 		total(delivery)
 		taken[i] = time.Now()
+		check(delivery.Ack(false))
 	}
 	<-confirmed
 	waits := make([]float64, 0, events)

@@ -190,9 +190,9 @@ function consume(int $events, string $url, string $queue): void
     if ($total !== 1000.0 * $seen) fail('the totals do not add up');
 }
 
-function send_at_rate(int $events, string $url, string $queue, $out): void
+function send_at_rate(int $events, AMQPChannel $channel, string $queue, $out): void
 {
-    $exchange = new AMQPExchange(open_channel($url));
+    $exchange = new AMQPExchange($channel);
     $sent = [];
     $start = now();
     for ($i = 0; $i < $events; $i++) {
@@ -211,22 +211,23 @@ function latency(int $events, string $url, string $queue): void
     $warm = intdiv($events, 10);
     $all = $warm + $events;
     $ends = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0);
-    declare_queue(open_channel($url), $queue);
+    $sender = open_channel($url);
+    $channel = open_channel($url);
+    $channel->qos(0, PREFETCH);
+    $source = declare_queue($channel, $queue);
     begin();
     $child = pcntl_fork();
     if ($child === 0) {
         fclose($ends[0]);
-        send_at_rate($all, $url, $queue, $ends[1]);
+        send_at_rate($all, $sender, $queue, $ends[1]);
         posix_kill(getmypid(), SIGKILL);
     }
     fclose($ends[1]);
-    $channel = open_channel($url);
-    $channel->qos(0, PREFETCH);
     $taken = [];
-    declare_queue($channel, $queue)->consume(function (AMQPEnvelope $m, AMQPQueue $q) use (&$taken, $all) {
+    $source->consume(function (AMQPEnvelope $m, AMQPQueue $q) use (&$taken, $all) {
         decode($m->getBody());
-        $q->ack($m->getDeliveryTag());
         $taken[] = now();
+        $q->ack($m->getDeliveryTag());
         return count($taken) < $all;
     });
     $sent = json_decode(stream_get_contents($ends[0]));

@@ -124,8 +124,7 @@ def consume(events, url, queue):
     peer.check_total(total, warm + events)
 
 
-def send_at_rate(events, url, queue, out):
-    channel = open_channel(url)
+def send_at_rate(events, channel, queue, out):
     sent, start = array.array("d"), time.monotonic()
     for i in range(events):
         channel.connection.sleep(max(0, start + i / peer.RATE - time.monotonic()))
@@ -140,20 +139,20 @@ def latency(events, url, queue):
     clock, warm = peer.Clock(), events // 10
     everything, taken = warm + events, array.array("d")
     source, out = os.pipe()
-    channel = open_channel(url, queue)
+    channel, sender = open_channel(url, queue), open_channel(url)
     channel.basic_qos(prefetch_count=PREFETCH)
     clock.begin()
     child = os.fork()
     if child == 0:
         os.close(source)
-        send_at_rate(everything, url, queue, out)
+        send_at_rate(everything, sender, queue, out)
         os._exit(0)
     os.close(out)
 
     def on_message(_, method, __, body):
         peer.json.loads(body)
-        channel.basic_ack(method.delivery_tag)
         taken.append(time.monotonic())
+        channel.basic_ack(method.delivery_tag)
         if len(taken) == everything:
             channel.stop_consuming()
     channel.basic_consume(queue, on_message)
