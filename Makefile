@@ -328,21 +328,21 @@ lint: deps-lint
 	@$(MAKE) --no-print-directory FLAVOUR=werror objects LUA=$(LUA)
 	@tools/env $(LUA) -- @lua tools/lint
 
-## bench-quick CPU and wake-ups for an event, publishing and consuming, beside a plain C program; EVENTS=20000 ROUNDS=3
+## bench-quick CPU and wake-ups for an event, publishing and consuming, beside a plain C program; EVENTS=20000 ROUNDS=3 WRITE=1
 .PHONY: bench-quick
 EVENTS = 50000
 ROUNDS = 3
 bench-quick: EVENTS = 20000
 bench-quick: deps
 	@$(MAKE) --no-print-directory build $(PEERS)/c LUA=$(LUA)
-	@tools/env $(LUA) -- @lua bench/quick.lua $(EVENTS) $(ROUNDS)
+	@tools/env $(LUA) -- @lua bench/quick.lua $(EVENTS) $(ROUNDS) $(if $(WRITE),docs/performance.md)
 
-## profile    where an event's cost goes, by part: instructions, system calls, kernel; the tables of docs/performance.md
+## profile    where an event's cost goes, by part: instructions, system calls, kernel; WRITE=1: into docs/performance.md
 .PHONY: profile
 profile:
 	@$(DEPS) build demo counters
 	@$(MAKE) --no-print-directory build $(PEERS)/c LUA=$(LUA)
-	@tools/env $(LUA) -- @lua bench/profile.lua $(EVENTS)
+	@tools/env $(LUA) -- @lua bench/profile.lua $(EVENTS) $(if $(WRITE),docs/performance.md)
 
 ## scaling    workers, queue types, a failover, partitions and streams on three nodes; writes its figures into docs/scaling.md
 .PHONY: scaling
@@ -351,11 +351,11 @@ scaling: deps-demo
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua examples/scaling.lua $(EVENTS) docs/scaling.md
 
-## counters   instructions and system calls for an event, under valgrind, against bench/counters.txt: ONLY=calls; RECORD=1 writes it
+## counters   instructions and system calls for an event, against bench/counters.txt: ONLY=calls; RECORD=1 writes what fell, force all
 .PHONY: counters
 counters:
 	@$(DEPS) build demo counters
-	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/counters.lua $(if $(RECORD),--record,$(ONLY))'
+	@tools/env $(LUA) -- sh -c '"$$EVENTBUS_LUA" bench/counters.lua $(if $(RECORD),--record$(if $(filter force,$(RECORD)),=force)) $(ONLY)'
 
 ## bench-hosts each host: wake-up latency, CPU, memory; nginx: requests/s, reloads under load; HOST_EVENTS=200000
 .PHONY: bench-hosts

@@ -2,10 +2,12 @@
 --- by part and system calls by name, under valgrind, each the difference of two runs; time in the program and in the kernel;
 --- and, where perf may look, by part. Prints; asserts nothing. Run it through `make profile`.
 ---
----     profile.lua [EVENTS]     of the runs that are timed
+---     profile.lua [EVENTS [DOCUMENT]]     of the runs that are timed; DOCUMENT: the tables are written into it as well
 
 package.path = "./?.lua;" .. package.path
 
+local machine = require "bench.suite.machine"
+local marks = require "bench.suite.marks"
 local node = require "bench.suite.node"
 local shell = require "bench.suite.shell"
 local valgrind = require "bench.suite.valgrind"
@@ -13,12 +15,14 @@ local valgrind = require "bench.suite.valgrind"
 local LUA = os.getenv("EVENTBUS_LUA") or "lua5.4"
 local QUEUE = "profile"
 local events = tonumber(arg[1] or 50000)
+local document = arg[2]
 local broker
 
--- `warm`: a tenth of the events comes on top.
+-- Both publish persistent events, also one at a time. `warm`: a tenth of the events comes on top.
 local CLIENTS = {
   { name = "eventbus", command = function(job, count)
-    return ("%s bench/counted.lua %s %d %s %s"):format(LUA, job, count, shell.quote(broker.url), QUEUE)
+    local name = job == "publish-one" and "publish-one-kept" or job
+    return ("%s bench/counted.lua %s %d %s %s"):format(LUA, name, count, shell.quote(broker.url), QUEUE)
   end },
   { name = "plain C", warm = true, command = function(job, count)
     return ("build/bench/peers/c %s %d %s %s"):format(job, count, shell.quote(broker.url), QUEUE)
@@ -77,27 +81,30 @@ local function by_part(objects)
   return parts, all
 end
 
-local function row(cells) print("| " .. table.concat(cells, " | ") .. " |") end
-local function heading(title, cells)
-  print(("\n## %s\n"):format(title))
+-- What goes to the document, by the name of its place there: each text is printed when it is whole.
+local texts, lines = {}, {}
+local function say(line) lines[#lines + 1] = line end
+local function row(cells) say("| " .. table.concat(cells, " | ") .. " |") end
+local function heading(cells)
   row(cells)
-  local rules = {}
-  for i = 1, #cells do rules[i] = "---" end
-  print("|" .. table.concat(rules, "|") .. "|")
+  say("|---|" .. ("---:|"):rep(#cells - 1))
+end
+local function whole_text(name, title)
+  texts[name] = table.concat(lines, "\n") .. "\n"
+  lines = {}
+  print(("\n## %s\n\n%s"):format(title, texts[name]))
 end
 
--- The names of all columns, the largest of the first first, and a row for each.
+-- The names of all columns, those first that are largest in all together, and a row for each.
 local function rows(columns, show)
-  local names, seen = {}, {}
+  local names, sums = {}, {}
   for _, column in ipairs(columns) do
-    for name in pairs(column) do
-      if not seen[name] then names[#names + 1], seen[name] = name, true end
+    for name, count in pairs(column) do
+      if not sums[name] then names[#names + 1] = name end
+      sums[name] = (sums[name] or 0) + count
     end
   end
-  table.sort(names, function(a, b)
-    local x, y = columns[1][a] or 0, columns[1][b] or 0
-    return x > y or x == y and a < b
-  end)
+  table.sort(names, function(a, b) return sums[a] > sums[b] or sums[a] == sums[b] and a < b end)
   for _, name in ipairs(names) do
     local cells, some = { name }, false
     for i, column in ipairs(columns) do
@@ -108,35 +115,49 @@ local function rows(columns, show)
   end
 end
 
--- Never "-0".
-local function whole(n) return ("%d"):format(math.floor(n + 0.5)) end
+-- "32,500"; never "-0".
+local function whole(n)
+  local text = ("%d"):format(math.floor(n + 0.5)):reverse():gsub("(%d%d%d)", "%1,"):reverse()
+  return (text:gsub("^,", ""))
+end
+
+local function titles(first)
+  local list = { first }
+  for _, job in ipairs(JOBS) do list[#list + 1] = job[2] end
+  return list
+end
+
+-- A publish that waits takes so much longer that fewer of them will do.
+local function shorter(job, count) return job == "publish-one" and count / 4 or count end
 
 local function instructions()
-  heading("Instructions for an event", { "where", "publish", "deliver" })
+  heading(titles "where")
   for _, client in ipairs(CLIENTS) do
-    local columns, sums = {}, { client.warm and "**all of plain C**" or "**all**" }
-    for _, job in ipairs { "publish", "consume" } do
-      columns[#columns + 1], sums[#sums + 1] = by_part(difference(client, job, 500, 3500, valgrind.objects))
+    local columns, sums = {}, { client.warm and "**all of the plain C program**" or "**all**" }
+    for _, job in ipairs(JOBS) do
+      local many = 500 + shorter(job[1], 3000)
+      columns[#columns + 1], sums[#sums + 1] = by_part(difference(client, job[1], 500, many, valgrind.objects))
       sums[#sums] = whole(sums[#sums])
     end
     if not client.warm then rows(columns, whole) end
     row(sums)
   end
+  whole_text("instructions", "Instructions for an event")
 end
 
 local function by_name(command) return tally(valgrind.calls(command)) end
 
 local function calls()
+  local columns, cells = {}, { "call" }
   for _, client in ipairs(CLIENTS) do
-    local titles, columns = { "call" }, {}
     for _, job in ipairs(JOBS) do
-      local many = job[1] == "publish-one" and 1500 or 6000
-      titles[#titles + 1] = job[2]
-      columns[#columns + 1] = difference(client, job[1], 500, many, by_name)
+      cells[#cells + 1] = client.name .. ": " .. job[2]
+      columns[#columns + 1] = difference(client, job[1], 500, 500 + shorter(job[1], 6000), by_name)
     end
-    heading("System calls for 1,000 events, " .. client.name, titles)
-    rows(columns, function(each) return whole(1000 * each) end)
   end
+  heading(cells)
+  rows(columns, function(each) return whole(1000 * each) end)
+  whole_text("calls", "System calls for 1,000 events")
 end
 
 -- What the shell counts of its children: user and system seconds.
@@ -148,16 +169,16 @@ local function times(command)
 end
 
 local function time()
-  heading("CPU of the process, µs for an event",
-    { "client", "job", "in the program", "in the kernel", "share of the kernel" })
+  heading { "client, job", "in the program", "in the kernel", "share of the kernel" }
   for _, client in ipairs(CLIENTS) do
     for _, job in ipairs(JOBS) do
       local many = job[1] == "publish-one" and events / 10 or events
       local us = difference(client, job[1], many / 10, many, times)
-      row { client.name, job[2], ("%.1f"):format(us.user * 1e6), ("%.1f"):format(us.system * 1e6),
+      row { client.name .. ", " .. job[2], ("%.1f"):format(us.user * 1e6), ("%.1f"):format(us.system * 1e6),
         ("%.0f %%"):format(100 * us.system / (us.user + us.system)) }
     end
   end
+  whole_text("time", "CPU of the process, µs for an event")
 end
 
 -- Samples by program or library.
@@ -173,22 +194,25 @@ end
 
 local function samples()
   if shell.output "perf record -q -e cpu-clock -o /dev/null true && echo yes" ~= "yes" then
-    return print "\nperf is not here, or may not look: no shares of time by part."
+    say "`perf` was not there, or might not look: no shares of time by part."
+    return whole_text("samples", "Time by part")
   end
-  local titles, columns = { "where" }, {}
+  local columns = {}
   for _, job in ipairs(JOBS) do
-    titles[#titles + 1] = job[2]
     local many = job[1] == "publish-one" and events / 10 or events
     local parts, all = by_part(difference(CLIENTS[1], job[1], many / 10, many, sampled))
     for part, count in pairs(parts) do parts[part] = 100 * count / all end
     columns[#columns + 1] = parts
   end
-  heading("Time by part, per cent", titles)
+  heading(titles "where")
   rows(columns, whole)
+  whole_text("samples", "Time by part, per cent")
 end
 
 local ok, err = pcall(function()
   broker = node.start()
+  say(machine.sentence(machine.describe(broker, {})):gsub("\n", ""))
+  whole_text("machine", "Machine")
   instructions()
   calls()
   time()
@@ -196,3 +220,4 @@ local ok, err = pcall(function()
 end)
 if broker then broker:stop() end
 if not ok then error(err, 0) end
+if document then marks.write(document, texts) end

@@ -2,13 +2,14 @@
 --- thread of it is woken, events per second, and the latency. Prints medians, and those of the ratios of
 --- each round; asserts nothing. With these defaults two minutes, on a machine that has nothing else to do.
 ---
----     quick.lua [EVENTS [ROUNDS]]
+---     quick.lua [EVENTS [ROUNDS [DOCUMENT]]]     DOCUMENT: the wake-ups are written into it
 
 package.path = "./?.lua;" .. package.path
 
 local clients = require "bench.suite.clients"
 local jobs = require "bench.suite.jobs"
 local machine = require "bench.suite.machine"
+local marks = require "bench.suite.marks"
 local node = require "bench.suite.node"
 local samples = require "bench.suite.samples"
 local shell = require "bench.suite.shell"
@@ -74,3 +75,15 @@ for _, job in ipairs(SHOWN) do
 end
 print(("resident at most, publishing, eventbus: %.1f MB"):format(
   taken:median("publish", "eventbus", samples.field "rss_kb") / 1024))
+
+if arg[3] then
+  local lines = { "| |", "|---|" .. ("---:|"):rep(#SHOWN) }
+  for _, job in ipairs(SHOWN) do lines[1] = lines[1] .. " " .. job[2] .. " |" end
+  for _, client in ipairs(compared) do
+    local cells = { "| " .. client.name }
+    for i, job in ipairs(SHOWN) do cells[i + 1] = ("%.0f"):format(taken:median(job[1], client.name, samples.wakeups)) end
+    lines[#lines + 1] = table.concat(cells, " | ") .. " |"
+  end
+  local about = ("%s%d events, medians of %d rounds.\n\n"):format(machine.sentence(facts), events, rounds)
+  marks.write(arg[3], { wakeups = about .. table.concat(lines, "\n") .. "\n" })
+end

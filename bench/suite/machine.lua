@@ -24,4 +24,11 @@ function machine.describe(broker, clients)
   return list
 end
 
+--- The same in a sentence, for the text above a table.
+function machine.sentence(facts)
+  local parts = {}
+  for i, fact in ipairs(facts) do parts[i] = fact[1] .. ": " .. fact[2] end
+  return "Measured " .. table.concat(parts, "; "):gsub("^when: ", "") .. ".\n"
+end
+
 return machine

@@ -10,7 +10,7 @@ local valgrind = {}
 -- The same string functions of libc everywhere: which it picks depends on the processor.
 local PLAIN = "env GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-ERMS,-AVX_Fast_Unaligned_Load,-AVX512VL,-BMI2 "
 
--- What is in the file that valgrind writes about a run.
+-- What is in the file that valgrind writes about a run, and what the command printed.
 local function written_about(command, options, on_ready)
   local path = os.tmpname()
   local whole = PLAIN .. "valgrind " .. options .. shell.quote(path) .. " " .. command
@@ -26,7 +26,7 @@ local function written_about(command, options, on_ready)
   file:close()
   os.remove(path)
   if said[#said] ~= "ended well" then error(whole .. "\n" .. table.concat(said, "\n"), 0) end
-  return text
+  return text, table.concat(said, "\n")
 end
 
 local function profile(command, on_ready)
@@ -35,7 +35,8 @@ end
 
 --- Instructions.
 function valgrind.instructions(command, on_ready)
-  return tonumber(profile(command, on_ready):match "\ntotals: (%d+)") or error("callgrind has counted nothing", 0)
+  local written = profile(command, on_ready)
+  return tonumber(written:match "\ntotals: (%d+)") or error("callgrind has counted nothing", 0)
 end
 
 --- Instructions by the file that they are in: a program or a shared library.
@@ -61,14 +62,17 @@ end
 -- Outside of valgrind libc answers these without the kernel.
 local NOT_CALLED = { clock_gettime = true, gettimeofday = true, time = true, getcpu = true }
 
---- The names of its system calls in their order.
+--- The names of its system calls in their order, which thread made each (1: the first), and what it printed.
 function valgrind.calls(command, on_ready)
-  local calls = {}
-  local trace = written_about(command, "--tool=none --trace-syscalls=yes --log-file=", on_ready)
-  for name in trace:gmatch "SYSCALL%[%d+,%d+%]%(%s*%d+%) sys_([%w_]+)" do
-    if not NOT_CALLED[name] then calls[#calls + 1] = name end
+  local calls, threads = {}, {}
+  local trace, said = written_about(command, "--tool=none --trace-syscalls=yes --log-file=", on_ready)
+  for thread, name in trace:gmatch "SYSCALL%[%d+,(%d+)%]%(%s*%d+%) sys_([%w_]+)" do
+    if not NOT_CALLED[name] then
+      calls[#calls + 1] = name
+      threads[#calls] = tonumber(thread)
+    end
   end
-  return calls
+  return calls, threads, said
 end
 
 return valgrind
