@@ -1,8 +1,8 @@
 -- From one process to a cluster, on three RabbitMQ nodes of one's own: `make scaling`. docs/scaling.md tells what it shows.
 --
 --   scaling.lua [EVENTS [DOCUMENT | STEP]]     DOCUMENT.md: its tables between the marks are written anew
---                                              STEP: only this one; workers, queues, failover, partitions, streams,
---                                              arithmetic
+--                                              STEP: only this one; workers, concurrency, queues, spread, failover,
+--                                              partitions, takeover, streams, arithmetic
 
 local root = (arg[0]:match "^(.*)examples/scaling%.lua$" or "./"):gsub("^$", "./")
 package.path = root .. "examples/?.lua;" .. package.path
@@ -10,8 +10,10 @@ package.path = root .. "examples/?.lua;" .. package.path
 local children = require "demo.children"
 local cluster = require "scaling.cluster"
 local eventbus = require "eventbus"
+local partitions = require "scaling.partitions"
 local queues = require "scaling.queues"
 local socket = require "socket"
+local workers = require "scaling.workers"
 
 local events, document, only = tonumber(arg[1] or 5000), nil, nil
 if arg[2] and arg[2]:find "%.md$" then document = arg[2] else only = arg[2] end
@@ -19,17 +21,18 @@ if arg[2] and arg[2]:find "%.md$" then document = arg[2] else only = arg[2] end
 -- What the steps work with.
 local site = { found = {}, events = events, now = socket.gettime, lua = os.getenv "EVENTBUS_LUA" or "lua5.4" }
 
-function site:wait(done, what)
+--- Until `done()`; meanwhile the bus is polled, for so many seconds (0.02) at a time.
+function site:wait(done, what, pause)
   local deadline = socket.gettime() + 300
   while true do
     local result = done()
     if result then return result end
     if socket.gettime() > deadline then error("waited in vain until " .. what, 0) end
-    self.bus:poll(0.02)
+    self.bus:poll(pause or 0.02)
   end
 end
 
---- Messages (those under way too) and consumers of a queue, as the broker has them now.
+--- Messages (those under way too) and consumers of a classic queue, as the broker has them now.
 function site:queue(name)
   local term = self.cluster:eval(1, ('case rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)) of '
     .. "{ok, Q} -> [{messages, M}, {consumers, C}] = rabbit_amqqueue:info(Q, [messages, consumers]), {M, C}; _ -> none end")
@@ -39,12 +42,14 @@ function site:queue(name)
 end
 
 --- Publishes so many, all confirmed, of `tenants` (1) tenants in turn; each tenant's are numbered. Events per second.
+--- `options.header`: the name of a header of its own that holds a key, as many different ones as tenants.
 function site:publish(exchange, count, options, tenants)
   tenants = tenants or 1
   local began = socket.gettime()
   for i = 0, count - 1 do
     eventbus.assert(self.bus:publish_async(exchange, "order.created", { n = math.floor(i / tenants) + 1, total = 1000.00 },
-      { tenant_id = "tenant_" .. i % tenants, routing_key = options.routing_key }))
+      { tenant_id = "tenant_" .. i % tenants, routing_key = options.routing_key,
+        headers = options.header and { [options.header] = "order_" .. i % tenants } or nil }))
   end
   eventbus.assert(self.bus:flush(120))
   return count / (socket.gettime() - began)
@@ -66,10 +71,12 @@ function site:finish(child)
 end
 
 local STEPS = {
-  { name = "workers", step = require "scaling.workers" },
-  { name = "queues", step = queues.queues, needed_by = "arithmetic" },
-  { name = "failover", step = queues.failover }, { name = "partitions", step = require "scaling.partitions" },
-  { name = "streams", step = require "scaling.streams" }, { name = "arithmetic", step = require "scaling.arithmetic" },
+  { name = "workers", step = workers.workers }, { name = "concurrency", step = workers.concurrency },
+  { name = "queues", step = queues.queues, needed_by = "arithmetic" }, { name = "spread", step = queues.spread },
+  { name = "failover", step = queues.failover, needed_by = "arithmetic" },
+  { name = "partitions", step = partitions.partitions }, { name = "takeover", step = partitions.takeover },
+  { name = "streams", step = require "scaling.streams", needed_by = "arithmetic" },
+  { name = "arithmetic", step = require "scaling.arithmetic" },
 }
 
 local function shown(value)

@@ -144,10 +144,10 @@ describe("partitions by consistent hash", function()
   end)
 
   it("has a worker for each and others that stand by, as the example has it", function()
-    eventbus.assert(bus:declare(require("scaling.partitions").topology(2)))
+    eventbus.assert(bus:declare(require("scaling.partitions").topology(2, "scaling.orders.by-tenant", "tenant_id")))
     local workers = {}
     for i = 1, 2 do
-      workers[i] = program.start("partition", { program.lua(), "examples/scaling/partition.lua", tostring(i), "2" },
+      workers[i] = program.start("partition", { program.lua(), "examples/scaling/partition.lua", tostring(i), "2", "2" },
         { RABBITMQ_URL = node.url, WORK_MS = "1" })
       wait_until(function() return workers[i]:output():find("own", 1, true) end, 60, "a worker consumes")
     end
@@ -166,10 +166,13 @@ describe("partitions by consistent hash", function()
     local handled = 0
     for _, worker in ipairs(workers) do
       assert.are.equal(0, worker:stop(), worker:output())
-      local count, disordered = worker:output():match("handled=(%d+) disordered=(%d+)")
-      assert.is_true(tonumber(count) > 0 and tonumber(count) < 60, worker:output())
-      assert.are.equal("0", disordered)
-      handled = handled + tonumber(count)
+      local count, last = 0, {}
+      for tenant, n in worker:output():gmatch "handled %S+ %S+ (%S+) (%d+)\n" do
+        assert.are.equal((last[tenant] or 0) + 1, tonumber(n), worker:output())
+        count, last[tenant] = count + 1, tonumber(n)
+      end
+      assert.is_true(count > 0 and count < 60, worker:output())
+      handled = handled + count
     end
     assert.are.equal(60, handled)
   end)

@@ -2,7 +2,7 @@
 --
 --   local c = cluster.start(folder)     -- when all three are up and know each other; raises what went wrong
 --   c.urls[1], c.url                    -- of each node, and of all: a client goes to the next when one is lost
---   c:eval(i, erlang)   c:kill(i)   c:revive(i)   c:stop()
+--   c:eval(i, erlang)   c:kill(i)   c:revive(i)   c:cut()   c:stop()
 --
 -- However this process ends, a guard for each node stops it.
 
@@ -135,6 +135,19 @@ function cluster:leader(queue)
     if term:find(node.env.NODE, 1, true) then return i end
   end
   error("no node leads " .. queue .. ": " .. term, 0)
+end
+
+--- Closes all connections of clients, as an operator does.
+function cluster:cut()
+  self:eval(1, '[rabbit_networking:close_connection(C, "scaling") || C <- rabbit_networking:connections()]')
+end
+
+--- What a stream takes on the disk of each node: its segments, without their indexes. The broker's names of folders have
+--- other characters for some.
+function cluster:stream_bytes(queue)
+  local leader = self.nodes[self:leader(queue)]
+  return tonumber((must(("find %s -path %s -name '*.segment' -exec cat {} + | wc -c"):format(quote(leader.dir),
+    quote("*" .. queue:gsub("%W", "*") .. "_*")))))
 end
 
 function cluster:stop()
