@@ -502,17 +502,6 @@ static int lbus_next (lua_State *L) {
   return 2;
 }
 
-/* confirmed(id, seconds): waits, as wait() does; if what is next then is the success
-** of that publish, takes it: true. */
-static int lbus_confirmed (lua_State *L) {
-  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
-  lua_Integer id = luaL_checkinteger(L, 2);
-  int64_t ms = lua_seconds(L, 3, LONGEST_S);
-  lua_pushboolean(L, bus != NULL && eb_bus_wait(bus, ms) &&
-                         eb_bus_take_success(bus, (uint64_t)id));
-  return 1;
-}
-
 static void set_count (lua_State *L, const char *key, uint64_t v) {
   lua_int64_push(L, (int64_t)v);
   lua_setfield(L, -2, key);
@@ -578,7 +567,7 @@ static int lbus_tostring (lua_State *L) {
 
 static const luaL_Reg methods[] = {
     {"start", lbus_start}, {"fd", lbus_fd},       {"wait", lbus_wait},
-    {"next", lbus_next},   {"confirmed", lbus_confirmed}, {"kick", lbus_kick},   {"poke", lbus_poke},
+    {"next", lbus_next},   {"kick", lbus_kick},   {"poke", lbus_poke},
     {"alarm", lbus_alarm}, {"stats", lbus_stats}, {"close", lbus_close}, {"shutdown", lbus_shutdown},
     {"listen", lbus_listen}, {"take_bell", lbus_take_bell},
     {"__gc", lbus_gc},     {"__close", lbus_gc},  {"__tostring", lbus_tostring},

@@ -1,8 +1,8 @@
-/* lua_ops: the operations of a bus: publish, rpc, subscribe, cancel.
+/* lua_ops: the operations of a bus: publish, rpc, subscribe, cancel, confirmed.
 **
-** Each answers at once with its id, or nil, err; the outcome comes later through
-** 'next'. Check, convert, post, push: an item under construction hangs on the
-** bus, so that a Lua error in between loses no memory.
+** Each but the last answers at once with its id, or nil, err; the outcome comes
+** later through 'next'. Check, convert, post, push: an item under construction
+** hangs on the bus, so that a Lua error in between loses no memory.
 */
 #include <stdio.h>
 #include <string.h>
@@ -541,10 +541,24 @@ static int lops_cancel (lua_State *L) {
   return post(L, b, true);
 }
 
+/* confirmed(id, seconds): waits as 'wait' does, for the time limit of an operation
+** if none is given; if what is next then is the success of that publish, takes it:
+** true. What else is next stays. */
+static int lops_confirmed (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  double id = luaL_checknumber(L, 2);
+  int64_t ms = lua_seconds(L, 3, TIMEOUT_S);
+  luaL_argcheck(L, id >= 1, 2, "an operation's id expected");
+  lua_pushboolean(L, bus != NULL && eb_bus_wait(bus, ms) &&
+                         eb_bus_take_success(bus, (uint64_t)id));
+  return 1;
+}
+
 const luaL_Reg lua_ops[] = {{"publish", lops_publish},
                             {"publish_event", lops_publish_event},
                             {"publish_fields", lops_publish_fields},
                             {"rpc", lops_rpc},
                             {"subscribe", lops_subscribe},
                             {"cancel", lops_cancel},
+                            {"confirmed", lops_confirmed},
                             {NULL, NULL}};

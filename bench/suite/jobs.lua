@@ -69,7 +69,7 @@ jobs[#jobs + 1] = {
 }
 plain("publish-one", 0.05, { turns = 3 })
 plain("publish-none", 1)
-plain("latency", 0.25, { turns = 3 })
+plain("latency", 0.15, { turns = 3 })
 plain("topology", 0.05, { once = true })
 
 -- CPU of a process so far, in seconds: the kernel's ticks are hundredths.
