@@ -86,37 +86,30 @@ local function calls(job, few, many)
   return sum, listed(more), steady
 end
 
--- Of publishes that wait: the calls of the program's thread, from each send to its next, and how many calls are made beside
--- it: by the connection's thread, and the futexes between the two.
-local one_at_a_time
-local function trace_one_at_a_time(count)
+-- Of publishes that wait: the calls of the program's thread but for futexes, from each send to its next, the fewest first;
+-- and how many confirms were late.
+local function spans_one_at_a_time(count)
   local names, threads, said = counted_in(valgrind.calls, "publish-one", count)
-  local spans, span, beside = {}, nil, 0
+  local spans, span = {}, nil
   for i, name in ipairs(names) do
     if threads[i] == 1 and name == "sendto" then
       span = {}
       spans[#spans + 1] = span
     end
-    if span and (threads[i] ~= 1 or name == "futex") then
-      beside = beside + 1
-    elseif span then
-      span[#span + 1] = name
-    end
+    if span and threads[i] == 1 and name ~= "futex" then span[#span + 1] = name end
   end
   table.sort(spans, function(a, b) return #a < #b end)
-  return { spans = spans, beside = beside, late = tonumber(said:match "late (%d+)"), count = count }
+  return spans, tonumber(said:match "late (%d+)")
 end
 
 -- For 1,000: what at least three quarters of them make no more of than. One whose confirm is late leaves a part to the
 -- connection's thread, so the quarters are those of the others; where most are late, as on a machine that is far too busy,
 -- nothing can be said.
 local function calls_one_at_a_time(count)
-  one_at_a_time = trace_one_at_a_time(count)
-  local timely = count - one_at_a_time.late
-  local span = one_at_a_time.spans[math.ceil(timely * 3 / 4)]
-  if timely < count / 2 or not span then
-    return math.huge, ("%d of %d were late, %d sent by the program's thread"):format(count - timely, count,
-      #one_at_a_time.spans)
+  local spans, late = spans_one_at_a_time(count)
+  local span = spans[math.ceil((count - late) * 3 / 4)]
+  if late > count / 2 or not span then
+    return math.huge, ("%d of %d were late, %d sent by the program's thread"):format(late, count, #spans)
   end
   local most, sum = tally(span), 0
   for name, number in pairs(most) do
@@ -124,14 +117,6 @@ local function calls_one_at_a_time(count)
     sum = sum + most[name]
   end
   return sum, listed(most)
-end
-
--- For 1,000, beside the program's thread. The trace is that of the figure before, if it was taken and not looked at yet.
-local FOR_A_LATE_ONE = 8   -- at most: the thread takes what is left of it
-local function calls_beside(count)
-  local trace = one_at_a_time or trace_one_at_a_time(count)
-  one_at_a_time = nil
-  return 1000 * math.max(trace.beside - FOR_A_LATE_ONE * trace.late, 0) / count, trace.late .. " were late"
 end
 
 local function read_baseline()
@@ -205,7 +190,6 @@ local function measure()
     end)
   end
   add("calls.one", function() return calls_one_at_a_time(500) end)
-  add("calls.one.beside", function() return calls_beside(500) end)
   return counted
 end
 
