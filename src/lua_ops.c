@@ -546,15 +546,13 @@ static int lops_cancel (lua_State *L) {
   return post(L, b, true);
 }
 
-/* confirmed(id, seconds): waits as 'wait' does, for the time limit of an operation
-** if none is given; if what is next then is the success of that publish, takes it:
-** true. What else is next stays. */
+/* confirmed(id, seconds) -> whether that publish has succeeded, waiting for it at
+** most so long: see eb_bus_confirmed */
 static int lops_confirmed (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
   uint64_t id = check_id(L, 2, "an operation's id expected");
   int64_t ms = lua_seconds(L, 3, TIMEOUT_S);
-  lua_pushboolean(L, bus != NULL && eb_bus_wait(bus, ms) &&
-                         eb_bus_take_success(bus, id));
+  lua_pushboolean(L, bus != NULL && eb_bus_confirmed(bus, id, ms));
   return 1;
 }
 

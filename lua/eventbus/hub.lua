@@ -390,8 +390,8 @@ function Hub:await(waiter, deadline)
 end
 
 --- Waits for the confirm of a publish just handed over where this takes nobody's turn: in a plain script without handlers
--- in coroutines. Whatever else comes first ends it: false, and the publish is to be awaited as any other. The way of most
--- publishes that wait; all of it is in C.
+-- in coroutines. Deliveries that come meanwhile keep their place. Whatever else comes first ends it: false, and the publish
+-- is to be awaited as any other. The way of most publishes that wait; all of it is in C.
 ---@param op integer
 ---@param seconds number
 ---@return boolean
