@@ -388,6 +388,23 @@ describe("ctx:publish", function()
     sub:cancel()
   end)
 
+  it("keeps the order of what is delivered while it waits", function()
+    local name, out = queue(), queue()
+    local seen, sent = {}, {}
+    local sub = eventbus.assert(bus:subscribe(name, function(event, ctx)
+      seen[#seen + 1] = event.data.n
+      sent[#sent + 1] = eventbus.assert(ctx:publish("orders", "done", {}, { routing_key = out .. ".done" }))
+    end, { prefetch = 30 }))
+    for n = 1, 200 do
+      eventbus.assert(bus:publish_async("orders", "order.created", { n = n }, { routing_key = name .. ".x" }))
+    end
+    pump(function() return #sent == 200 end, "all are handled", 30)
+    for n = 1, 200 do assert.are.equal(n, seen[n]) end
+    empty(name)
+    assert.are.equal(200, messages(out))
+    sub:cancel()
+  end)
+
   it("raises mistakes at the handler's line", function()
     local q, message = queue(), nil
     local sub = eventbus.assert(bus:subscribe(q, function(_, ctx)

@@ -35,6 +35,8 @@ describe("options.check", function()
   it("takes what a metatable lends", function()
     local lent = setmetatable({ prefetch = 5 }, { __index = { mode = "safe" } })
     assert.are.same({ prefetch = 5, mode = "safe" }, connect(lent))
+    local hidden = setmetatable({}, { __index = { mode = "safe" }, __metatable = false })
+    assert.are.same({ mode = "safe" }, connect(hidden))
   end)
 
   it("tells of the first mistake in the order of the names, of an unknown one before", function()

@@ -30,6 +30,7 @@ describe("units.milliseconds", function()
     assert.are.equal(100, units.milliseconds(0.1))
     assert.are.equal(1, units.milliseconds(0.0005))
     assert.are.equal(5000, units.milliseconds(units.duration("5s")))
+    assert.is_true(units.milliseconds(units.duration("9007199254740991s9007199254740991s")) > 1.8e19)
     if math.type then assert.are.equal("integer", math.type(units.milliseconds(2.5))) end
   end)
 end)

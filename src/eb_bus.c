@@ -246,14 +246,6 @@ eb_item *eb_bus_next (eb_bus *b) {
   return item;
 }
 
-bool eb_bus_take_success (eb_bus *b, uint64_t id) {
-  eb_item_kind kind;
-  if (!eb_bus_peek(b, &kind) || kind != EB_ITEM_PUBLISH) return false;
-  if (b->taken.first->id != id || !eb_bus_next_succeeded(b)) return false;
-  eb_item_spare(&b->spares, eb_bus_next(b));
-  return true;
-}
-
 bool eb_bus_passed (eb_bus *b) {
   bool passed = b->passed;
   b->passed = false;
@@ -321,12 +313,8 @@ static int lead (eb_bus *b, eb_ms now, eb_ms end) {
   return -1;
 }
 
-bool eb_bus_wait (eb_bus *b, int64_t ms) {
-  if (eb_bus_forked(b)) return false;
-  if (b->taken.count > 0) return true;
-  if (eb_inbox_take(&b->inbox, &b->taken)) return true;
-  if (ms > 3600 * 1000) ms = 3600 * 1000;
-  eb_ms now = eb_clock_now(), end = now + (ms > 0 ? ms : 0);
+/* Waits for what is not taken yet. */
+static bool wait_until (eb_bus *b, eb_ms now, eb_ms end) {
   int led = lead(b, now, end);
   if (led >= 0) return led > 0;
   eb_bus_kick(b);
@@ -335,6 +323,58 @@ bool eb_bus_wait (eb_bus *b, int64_t ms) {
   if (poll(&p, 1, end > now ? (int)(end - now) : 0) <= 0) return false;
   eb_inbox_woken(&b->inbox);
   return true;
+}
+
+static eb_ms end_of (eb_ms now, int64_t ms) {
+  enum { LONGEST_MS = 3600 * 1000 };
+  return now + (ms < 0 ? 0 : ms > LONGEST_MS ? LONGEST_MS : ms);
+}
+
+bool eb_bus_wait (eb_bus *b, int64_t ms) {
+  if (eb_bus_forked(b)) return false;
+  if (b->taken.count > 0) return true;
+  if (eb_inbox_take(&b->inbox, &b->taken)) return true;
+  eb_ms now = eb_clock_now();
+  return wait_until(b, now, end_of(now, ms));
+}
+
+/* Takes the success of that publish if nothing but deliveries is before it. False,
+** and *other: something else is. */
+static bool take_success (eb_bus *b, uint64_t id, bool *other) {
+  eb_item *before = NULL;
+  pass_over(b);
+  eb_item *item = b->taken.first;
+  for (; item != NULL && item->kind == EB_ITEM_DELIVERY; item = item->next)
+    before = item;
+  *other = item != NULL;
+  if (item == NULL || item->kind != EB_ITEM_PUBLISH || item->id != id ||
+      item->code != EB_OK)
+    return false;
+  count_out(b, eb_list_pop_after(&b->taken, before));
+  eb_item_spare(&b->spares, item);
+  return true;
+}
+
+bool eb_bus_confirmed (eb_bus *b, uint64_t id, int64_t ms) {
+  enum { MANY = 64 };  /* deliveries that are looked through each time */
+  if (eb_bus_forked(b)) return false;
+  eb_ms now = eb_clock_now(), end = end_of(now, ms);
+  eb_ms soon = eb_ms_min(end, eb_ms_after(now, EB_IO_LEAD_MS));
+  size_t had = b->taken.count;
+  bool woken = false;
+  for (;;) {
+    bool other, rung = eb_inbox_take(&b->inbox, &b->taken);
+    size_t have = b->taken.count;
+    if (take_success(b, id, &other)) return true;
+    /* Woken for nothing: by a signal's handler, and the caller is to look. */
+    if (other || have > MANY || ((rung || woken) && have == had)) return false;
+    had = b->taken.count;
+    if (had > 0) end = soon;
+    if (now >= end) return false;
+    woken = wait_until(b, now, end);
+    if (!woken) return false;
+    now = eb_clock_now();
+  }
 }
 
 void eb_bus_poke (eb_bus *b) {

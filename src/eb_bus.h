@@ -63,8 +63,6 @@ eb_item *eb_bus_next (eb_bus *b);
 bool eb_bus_peek (eb_bus *b, eb_item_kind *kind);
 /* After a peek: it is an operation that succeeded. */
 bool eb_bus_next_succeeded (const eb_bus *b);
-/* Takes what is next if it is the success of that publish. */
-bool eb_bus_take_success (eb_bus *b, uint64_t id);
 
 /* Whether quiet publishes were passed over since the last call: then there is room
 ** for others, and who waits for them may look. */
@@ -81,6 +79,12 @@ void eb_bus_kick (eb_bus *b);
 /* Kicks, then waits until there may be something, a signal came, or 'ms' have
 ** passed. */
 bool eb_bus_wait (eb_bus *b, int64_t ms);
+
+/* Waits, at most 'ms', for the success of that publish, and takes it. Deliveries may
+** come before it, which keep their place; with such at hand it waits some
+** milliseconds only. False: time is over, or something else is to be taken first, or
+** a signal came. */
+bool eb_bus_confirmed (eb_bus *b, uint64_t id, int64_t ms);
 
 /* Makes the descriptor readable, though nothing came: now, or 'ms' from now at
 ** the latest (a later call replaces an earlier one). False: no connection was

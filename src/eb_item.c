@@ -109,6 +109,16 @@ eb_item *eb_list_pop (eb_list *l) {
   return item;
 }
 
+eb_item *eb_list_pop_after (eb_list *l, eb_item *before) {
+  if (before == NULL) return eb_list_pop(l);
+  eb_item *item = before->next;
+  before->next = item->next;
+  if (l->last == item) l->last = before;
+  l->count--;
+  item->next = NULL;
+  return item;
+}
+
 void eb_list_append (eb_list *to, eb_list *from) {
   if (from->first == NULL) return;
   if (to->last != NULL)

@@ -200,6 +200,8 @@ void eb_list_init (eb_list *l);
 void eb_list_push (eb_list *l, eb_item *item);
 void eb_list_push_front (eb_list *l, eb_item *item);
 eb_item *eb_list_pop (eb_list *l);             /* NULL when empty */
+/* The one behind 'before', or the first if that is NULL; there is one. */
+eb_item *eb_list_pop_after (eb_list *l, eb_item *before);
 void eb_list_append (eb_list *to, eb_list *from); /* empties 'from' */
 void eb_list_prepend (eb_list *to, eb_list *from);
 void eb_list_free (eb_list *l);                /* frees what is in it */

@@ -20,6 +20,12 @@ static eb_ms deadline (lua_State *L, int index) {
   return eb_ms_after(eb_clock_now(), ms);
 }
 
+static uint64_t check_id (lua_State *L, int index, const char *expected) {
+  lua_Number id = luaL_checknumber(L, index);
+  luaL_argcheck(L, id >= 1 && id < 9007199254740992.0, index, expected);
+  return (uint64_t)id;
+}
+
 static bool ready (lua_bus *b, size_t bytes, eb_error *err) {
   eb_bus *bus = lua_bus_get(b);
   if (bus == NULL) return eb_error_set(err, EB_ERR_CLOSED, "the bus is closed");
@@ -529,28 +535,24 @@ static int lops_subscribe (lua_State *L) {
 /* cancel(consumer_id, timeout) */
 static int lops_cancel (lua_State *L) {
   lua_bus *b = lua_bus_check(L, 1);
-  double id = luaL_checknumber(L, 2);
+  uint64_t id = check_id(L, 2, "a consumer's id expected");
   eb_ms until = deadline(L, 3);
   eb_error err;
-  luaL_argcheck(L, id >= 1, 2, "a consumer's id expected");
   if (!ready(b, 0, &err)) return lua_fail(L, &err);
   eb_cancel *c = begin(b, EB_ITEM_CANCEL, sizeof *c, 0, &err);
   if (c == NULL) return lua_fail(L, &err);
   c->item.deadline = until;
-  c->consumer = (uint64_t)id;
+  c->consumer = id;
   return post(L, b, true);
 }
 
-/* confirmed(id, seconds): waits as 'wait' does, for the time limit of an operation
-** if none is given; if what is next then is the success of that publish, takes it:
-** true. What else is next stays. */
+/* confirmed(id, seconds) -> whether that publish has succeeded, waiting for it at
+** most so long: see eb_bus_confirmed */
 static int lops_confirmed (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
-  double id = luaL_checknumber(L, 2);
+  uint64_t id = check_id(L, 2, "an operation's id expected");
   int64_t ms = lua_seconds(L, 3, TIMEOUT_S);
-  luaL_argcheck(L, id >= 1, 2, "an operation's id expected");
-  lua_pushboolean(L, bus != NULL && eb_bus_wait(bus, ms) &&
-                         eb_bus_take_success(bus, (uint64_t)id));
+  lua_pushboolean(L, bus != NULL && eb_bus_confirmed(bus, id, ms));
   return 1;
 }
 

@@ -390,8 +390,8 @@ function Hub:await(waiter, deadline)
 end
 
 --- Waits for the confirm of a publish just handed over where this takes nobody's turn: in a plain script without handlers
--- in coroutines. Whatever else comes first ends it: false, and the publish is to be awaited as any other. The way of most
--- publishes that wait; all of it is in C.
+-- in coroutines. Deliveries that come meanwhile keep their place. Whatever else comes first ends it: false, and the publish
+-- is to be awaited as any other. The way of most publishes that wait; all of it is in C.
 ---@param op integer
 ---@param seconds number
 ---@return boolean
@@ -400,7 +400,8 @@ function Hub:confirmed(op, seconds)
     or self.trapping and core.trapped() then return false end
   local at = self.timers:next()
   if at then seconds = min(seconds, at - now()) end
-  return seconds > 0 and self.core:confirmed(op, seconds)
+  -- A debug hook between the two may have published, waited, and taken this answer along.
+  return seconds > 0 and not self.early[op] and self.core:confirmed(op, seconds)
 end
 
 --- Waits until a condition holds that no single answer decides. False: the wait was over first.

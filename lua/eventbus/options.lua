@@ -171,7 +171,7 @@ end
 ---@param given table
 ---@return table|nil, string|nil
 function options.read(schema, given)
-  if getmetatable(given) then return read_in_order(schema, given) end
+  if getmetatable(given) ~= nil then return read_in_order(schema, given) end
   local result = {}
   for key, value in next, given do
     local rule = schema[key]

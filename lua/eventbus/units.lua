@@ -42,11 +42,12 @@ function units.duration(value)
   return total
 end
 
---- Whole milliseconds of a number of seconds, rounded up: a wait is never shorter than asked.
+--- Whole milliseconds of a number of seconds, rounded up: a wait is never shorter than asked. A float where no integer
+-- holds them.
 ---@param seconds number
 ---@return integer
 function units.milliseconds(seconds)
-  return math.ceil(seconds * 1000 - 1e-6)
+  return math.ceil(seconds * 1000.0 - 1e-6)
 end
 
 --- Bytes, or nil and what was expected.
