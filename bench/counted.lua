@@ -40,7 +40,7 @@ if job == "publish" then
   for i = 1, count do eventbus.assert(bus:publish_async("", "order.created", order(i), opts)) end
   eventbus.assert(bus:flush(300))
 elseif job == "publish-one" or job == "publish-one-kept" then
-  opts.persistent = job == "publish-one-kept"
+  if job == "publish-one" then opts.persistent = false end
   local now, late = require("eventbus.core").now, 0
   for i = 1, count do
     local began = now()
