@@ -5,7 +5,7 @@
 --                                              partitions, takeover, streams, arithmetic
 
 local root = (arg[0]:match "^(.*)examples/scaling%.lua$" or "./"):gsub("^$", "./")
-package.path = root .. "examples/?.lua;" .. package.path
+package.path = root .. "?.lua;" .. root .. "examples/?.lua;" .. package.path
 
 local children = require "demo.children"
 local cluster = require "scaling.cluster"
@@ -99,24 +99,7 @@ local function markdown(result)
     lines[#lines + 1] = "| " .. table.concat(cells, " | ") .. " |"
     if #lines == 1 then lines[2] = "|---|" .. ("---:|"):rep(#cells - 1) end
   end)
-  return table.concat(lines, "\n")
-end
-
--- The tables in the document stand between <!-- NAME --> and <!-- end -->.
-local function write(results)
-  local file = assert(io.open(document, "rb"))
-  local text = file:read "*a"
-  file:close()
-  for name, table_text in pairs(results) do
-    local before, after = ("<!-- %s -->\n"):format(name), "\n<!-- end -->"
-    local from, to = text:find(before, 1, true)
-    local stop = from and text:find(after, to, true)
-    if not stop then error(("%s has no place for %s"):format(document, name), 0) end
-    text = text:sub(1, to) .. table_text .. text:sub(stop)
-  end
-  file = assert(io.open(document, "wb"))
-  assert(file:write(text))
-  file:close()
+  return table.concat(lines, "\n") .. "\n"
 end
 
 local function machine()
@@ -131,7 +114,7 @@ local function run()
   print "starting three nodes"
   site.cluster = cluster.start(site.children.folder)
   site.bus = eventbus.assert(eventbus.connect { url = site.cluster.url, source = "scaling", log = false })
-  local results, steps = { machine = machine() }, {}
+  local results, steps = { machine = machine() .. "\n" }, {}
   for _, each in ipairs(STEPS) do
     if not only or each.name == only or each.needed_by == only then steps[#steps + 1] = each end
   end
@@ -145,7 +128,7 @@ local function run()
     end)
     site.found[each.name], results[each.name] = result, markdown(result)
   end
-  if document then write(results) end
+  if document then require("bench.suite.marks").write(document, results) end
 end
 
 local pipe = io.popen 'mktemp -d "${TMPDIR:-/tmp}/eventbus-scaling.XXXXXX"'

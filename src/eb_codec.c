@@ -10,7 +10,7 @@ enum {
   HEADER_SIZE = 7,
   CONTENT_HEADER = 12,  /* class, weight, body size */
   METHOD_ROOM = 2048,   /* any method without its tables and long strings */
-  NO_PROPERTY = 3       /* of the property flags: "more of them follow", and one unused */
+  NO_PROPERTY = 3       /* property flags: "more follow", and one unused */
 };
 
 static uint16_t get16 (const uint8_t *p) {

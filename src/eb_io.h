@@ -39,10 +39,10 @@ void eb_io_kick (eb_io *io);
 enum { EB_IO_LEAD_MS = 10 };
 
 /* Thread: lua, about to wait. Does a turn if there is a reason; 'readable': the
-** socket was polled as such. Then the caller looks into the inbox, polls for *fd and *events until
-** *deadline or 'until' at most, and leaves. The thread comes back at 'until'.
-** False: it does it all (it is at work, connects, ends, or has TLS), and is to be
-** kicked. */
+** socket was polled as such. Then the caller looks into the inbox, polls for *fd
+** and *events until *deadline or 'until' at most, and leaves. The thread comes back
+** at 'until'. False: it does it all (it is at work, connects, ends, or has TLS), and
+** is to be kicked. */
 bool eb_io_lead (eb_io *io, eb_ms now, eb_ms until, bool readable, int *fd,
                  short *events, eb_ms *deadline);
 /* Thread: lua. The descriptor is no longer polled. */

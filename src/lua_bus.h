@@ -1,7 +1,7 @@
 /* lua_bus: the bus as Lua sees it, and what its parts share.
 **
 **   lua_bus.c        open, wait, next, close
-**   lua_ops.c        the operations: publish, rpc, subscribe, cancel
+**   lua_ops.c        the operations: publish, rpc, subscribe, cancel, confirmed
 **   lua_quiet.c      publishes that are told of only when they fail
 **   lua_delivery.c   a delivery: read it, settle it
 **
@@ -41,6 +41,9 @@ void lua_bus_unref (lua_bus_ref *ref);
 /* Seconds at 'index' to milliseconds; 'standard' when absent. Raises for a
 ** negative number or NaN; infinity is the longest wait. */
 int64_t lua_seconds (lua_State *L, int index, double standard);
+
+/* The argument as the id of an operation, or an error that says what was expected. */
+uint64_t lua_id_check (lua_State *L, int index, const char *expected);
 
 /* nil, err. */
 int lua_fail (lua_State *L, const eb_error *err);

@@ -20,9 +20,9 @@ static eb_ms deadline (lua_State *L, int index) {
   return eb_ms_after(eb_clock_now(), ms);
 }
 
-static uint64_t check_id (lua_State *L, int index, const char *expected) {
+uint64_t lua_id_check (lua_State *L, int index, const char *expected) {
   lua_Number id = luaL_checknumber(L, index);
-  luaL_argcheck(L, id >= 1 && id < 9007199254740992.0, index, expected);
+  luaL_argcheck(L, id >= 0 && id < 9007199254740992.0, index, expected);
   return (uint64_t)id;
 }
 
@@ -535,7 +535,8 @@ static int lops_subscribe (lua_State *L) {
 /* cancel(consumer_id, timeout) */
 static int lops_cancel (lua_State *L) {
   lua_bus *b = lua_bus_check(L, 1);
-  uint64_t id = check_id(L, 2, "a consumer's id expected");
+  uint64_t id = lua_id_check(L, 2, "a consumer's id expected");
+  luaL_argcheck(L, id > 0, 2, "a consumer's id expected");
   eb_ms until = deadline(L, 3);
   eb_error err;
   if (!ready(b, 0, &err)) return lua_fail(L, &err);
@@ -550,7 +551,7 @@ static int lops_cancel (lua_State *L) {
 ** most so long: see eb_bus_confirmed */
 static int lops_confirmed (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
-  uint64_t id = check_id(L, 2, "an operation's id expected");
+  uint64_t id = lua_id_check(L, 2, "an operation's id expected");
   int64_t ms = lua_seconds(L, 3, TIMEOUT_S);
   lua_pushboolean(L, bus != NULL && eb_bus_confirmed(bus, id, ms));
   return 1;

@@ -10,10 +10,7 @@ static eb_quiet *check_quiet (lua_State *L) {
 }
 
 static uint64_t check_id (lua_State *L, int index) {
-  lua_Number id = luaL_checknumber(L, index);
-  luaL_argcheck(L, id >= 0 && id < 9007199254740992.0, index,
-                "an operation's id expected");
-  return (uint64_t)id;
+  return lua_id_check(L, index, "an operation's id expected");
 }
 
 /* pending(id) -> whether a quiet publish is under way; nil when the bus is closed */
