@@ -1,9 +1,10 @@
 /* lua_signal: SIGINT and SIGTERM for a program that runs a bus.
 **
 ** The handler counts and makes the bus's wait return; Lua asks what came. One
-** bus at a time; what was there before is put back, in a forked child at once: the
-** bus, and what came, are its parent's. When asked to, a second signal also sets an
-** alarm that ends the process, for a handler that never comes back to us.
+** bus at a time; what was there before is put back, in a forked child before a
+** signal can reach it: the bus, and what came, are its parent's. When asked to, a
+** second signal also sets an alarm that ends the process, for a handler that never
+** comes back to us.
 */
 #include <errno.h>
 #include <pthread.h>
@@ -49,13 +50,30 @@ static void untrap (void) {
   trapping = 0;
 }
 
+/* A child begins with its parent's handlers: a signal meant for it waits until
+** they are gone, or it would be taken as the parent's and forgotten. */
+static _Thread_local sigset_t mask_before_fork;
+
+static void before_fork (void) {
+  sigset_t ours;
+  sigemptyset(&ours);
+  sigaddset(&ours, SIGINT);
+  sigaddset(&ours, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &ours, &mask_before_fork);
+}
+
+static void in_parent (void) {
+  pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
+}
+
 static void in_child (void) {
   untrap();
   signal_count = 0;
+  pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
 }
 
 static void watch (void) {
-  pthread_atfork(NULL, NULL, in_child);
+  pthread_atfork(before_fork, in_parent, in_child);
 }
 
 /* trap(bus [, seconds]): begins to catch both signals for it. After a second

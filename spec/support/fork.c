@@ -1,8 +1,11 @@
 /* fork: what the fork spec needs of POSIX and no Lua package gives all Luas.
 **
-** fork() -> 0 in the child, its pid in the parent
+** fork([signal]) -> 0 in the child, its pid in the parent; the child gets the
+**   signal before what was registered for it after this module has run
 ** wait(pid, seconds) -> exit code (128 + n after signal n), nil: still running
 */
+#include <pthread.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,7 +14,14 @@
 
 EB_EXPORT int luaopen_spec_fork (lua_State *L);
 
+static int early_signal;
+
+static void in_child (void) {
+  if (early_signal != 0) kill(getpid(), early_signal);
+}
+
 static int posix_fork (lua_State *L) {
+  early_signal = (int)luaL_optinteger(L, 1, 0);
   pid_t pid = fork();
   if (pid < 0) return luaL_error(L, "fork failed");
   lua_pushinteger(L, (lua_Integer)pid);
@@ -39,6 +49,7 @@ static const luaL_Reg functions[] = {
     {"fork", posix_fork}, {"wait", posix_wait}, {NULL, NULL}};
 
 int luaopen_spec_fork (lua_State *L) {
+  pthread_atfork(NULL, NULL, in_child);
   luaL_newlib(L, functions);
   return 1;
 }

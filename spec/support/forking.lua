@@ -101,7 +101,8 @@ local function handler()
   finish()
 end
 
--- The parent's run has trapped the signals. One child runs a bus of its own, the other is to be ended.
+-- The parent's run has trapped the signals. One child runs a bus of its own, one is to be ended, and one is told so
+-- before it has done anything.
 local function signals()
   eventbus.assert(publish(1))
   eventbus.assert(bus:subscribe("q", function()
@@ -114,13 +115,18 @@ local function signals()
       os.exit(0)
     end
     print("parent child-ended " .. tostring(posix.wait(runs, 30)))
-    local sleeps = posix.fork()
-    if sleeps == 0 then
-      posix.wait(1, 30)
-      os.exit(0)
+    local function sleeper(signal)
+      local pid = posix.fork(signal)
+      if pid == 0 then
+        posix.wait(1, 30)
+        os.exit(0)
+      end
+      return pid
     end
+    local sleeps = sleeper()
     os.execute("kill -TERM " .. sleeps)
     print("parent child-killed " .. tostring(posix.wait(sleeps, 40)))
+    print("parent child-killed-at-once " .. tostring(posix.wait(sleeper(15), 40)))
     bus:stop()
   end))
   local ended, why = bus:run { timeout = 60 }
