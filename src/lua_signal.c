@@ -53,22 +53,26 @@ static void untrap (void) {
 /* A child begins with its parent's handlers: a signal meant for it waits until
 ** they are gone, or it would be taken as the parent's and forgotten. */
 static _Thread_local sigset_t mask_before_fork;
+/* Others' handlers may fork within a fork: the outermost has the mask. */
+static _Thread_local volatile sig_atomic_t forking;
 
 static void before_fork (void) {
-  sigset_t ours;
+  sigset_t ours, before;
   sigemptyset(&ours);
   sigaddset(&ours, SIGINT);
   sigaddset(&ours, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &ours, &mask_before_fork);
+  pthread_sigmask(SIG_BLOCK, &ours, &before);
+  if (forking++ == 0) mask_before_fork = before;
 }
 
 static void in_parent (void) {
-  pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
+  if (--forking == 0) pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
 }
 
 static void in_child (void) {
   untrap();
   signal_count = 0;
+  forking--;
   pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
 }
 
