@@ -150,10 +150,11 @@ function Parking:timer_set(at)
   if self.turner and at < self.till then poke(self) end
 end
 
---- Somebody is done waiting. If it was the turner, another takes its place.
+--- Somebody is done waiting. If it was the turner, another takes its place; if not, it may have emptied the bus.
 function Parking:pass_on()
+  if self.turner then return self:ask_again() end
   local s = self.first
-  if not s or self.turner or self.loop.background or self.loop.main_turns then return end
+  if not s or self.loop.background or self.loop.main_turns then return end
   if self.heir and now() < self.heir_till then return end
   self.heir, self.heir_till = s, now() + STALE
   forget(self, s)
@@ -200,7 +201,9 @@ local function turn(self, s, seconds)
   self.bus:kick()
   self.loop:wait(seconds, s)
   if not s.woken then forget(self, s) end
-  if self.turner == s then self.turner, self.poked = nil, false end
+  -- It took too long, and another is the turner: what rings now rings for that one.
+  if self.turner ~= s then return end
+  self.turner, self.poked = nil, false
   -- Ends a ring that no item made: a signal's, or a poke.
   self.bus:wait(0)
 end

@@ -278,6 +278,29 @@ test("a loop that stood still for seconds loses none of those who wait", functio
   t.wait_until(function() return over and published == 3 end, "all are over")
 end, "go")
 
+test("a run whose time is over takes no wake-up of those who wait along", function(t)
+  local now, core = t.eventbus.core.now, t.bus._hub.core
+  local over, published = false, 0
+  t.eventbus.assert(t.bus:publish("", t.queue, {}))
+  t.host.sleep(0.05)
+  t.host.go(function()
+    assert(t.bus:run { timeout = 0.3, signals = false })
+    over = true
+  end)
+  local till = now() + 1.6
+  while now() < till do end
+  for _ = 1, 2 do
+    t.host.go(function()
+      t.eventbus.assert(t.bus:publish("", t.queue, {}))
+      published = published + 1
+    end)
+  end
+  -- Their confirms are there before the loop looks.
+  till = now() + 10
+  while core:stats().under_way > 0 and now() < till do end
+  t.wait_until(function() return over and published == 2 end, "all are over")
+end, "go")
+
 test("stop and close from another coroutine end a run and every wait", function(t)
   local other = t.eventbus.assert(t.eventbus.connect { url = t.url, loop = t.host.loop, log = false })
   local results, begun, ran = {}, 0, nil
