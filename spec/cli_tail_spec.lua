@@ -150,16 +150,18 @@ describe("eventbus tail", function()
     assert.matches("1 event shown, --where failed on 2", lines[2], 1, true)
   end)
 
-  it("ends after --for, and on Ctrl-C says how far it got", function()
+  it("ends after --for, and on Ctrl-C or SIGTERM says how far it got", function()
     local r = command.run({ "tail", "--for", "300ms" }, { env = env })
     assert.are.equal(0, r.code)
     assert.are.equal("", r.out)
-    local t = start {}
-    order {}
-    wait_until(function() return #t.out() > 0 end, 20, "the event is shown")
-    t.signal "INT"
-    assert.are.equal(130, t.ended())
-    assert.matches("eventbus: 1 event shown", t.err(), 1, true)
+    for signal, code in pairs { INT = 130, TERM = 143 } do
+      local t = start {}
+      order {}
+      wait_until(function() return #t.out() > 0 end, 20, "the event is shown")
+      t.signal(signal)
+      assert.are.equal(code, t.ended())
+      assert.matches("eventbus: 1 event shown", t.err(), 1, true)
+    end
   end)
 
   it("shows what is no event as such", function()

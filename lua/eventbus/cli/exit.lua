@@ -1,8 +1,8 @@
 --- How a command ends: its exit codes, and the failure that ends it early with a message for people.
 --
 -- 0 done, 1 not done or something was found, 2 the command line is wrong, 3 the broker is out of reach, 70 a bug of ours,
--- 130 interrupted, 141 whoever read the output went away. `eventbus check` has Nagios' codes instead: 0 ok, 1 warning,
--- 2 critical, 3 unknown.
+-- 130 interrupted (by SIGTERM: 143), 141 whoever read the output went away. `eventbus check` has Nagios' codes instead:
+-- 0 ok, 1 warning, 2 critical, 3 unknown.
 
 local exit = { OK = 0, FAILED = 1, USAGE = 2, UNREACHABLE = 3, BUG = 70, INTERRUPTED = 130, PIPE = 141 }
 

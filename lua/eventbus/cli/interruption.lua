@@ -25,12 +25,14 @@ function Interruption:came()  -- luacheck: no self
   return count >= 2 and "now" or true
 end
 
---- What a shell expects: 130 after SIGINT, 143 after SIGTERM; nil when none came.
+--- What a shell expects, of the signal that `catch` or `bus:run` caught last: 130 after SIGINT, 143 after SIGTERM; nil
+-- when none came.
 ---@return integer|nil
-function Interruption:code()  -- luacheck: no self
+function interruption.code()
   local signal = core.trapped()
   return signal and 128 + signal
 end
+Interruption.code = interruption.code
 
 function Interruption:release()
   core.untrap()

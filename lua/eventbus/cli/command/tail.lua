@@ -226,7 +226,7 @@ function tail.run(args, cli)
   errors:finish(0.5)
   if not finished then error(why, 0) end
   if unwritten > 0 and not signalled then return exit.FAILED end
-  return signalled and exit.INTERRUPTED or exit.OK
+  return signalled and require("eventbus.cli.interruption").code() or exit.OK
 end
 
 return tail
