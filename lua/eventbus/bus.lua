@@ -122,7 +122,10 @@ function Bus:declare(t, opts)
     end
     return nil, err
   end
-  for name, queue in next, normal.queues do hub.queues[name] = queue end
+  for name, queue in next, normal.queues do
+    local tells = queue.dead_letter or queue.exclusive or queue.type == "quorum"
+    hub.queues[name] = tells and queue or nil
+  end
   return true
 end
 

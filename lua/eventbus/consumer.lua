@@ -12,7 +12,6 @@ local core = require "eventbus.core"
 local deadletter = require "eventbus.deadletter"
 local failure = require "eventbus.failure"
 local handover = require "eventbus.handover"
-local lanes = require "eventbus.lanes"
 local options = require "eventbus.options"
 local outcome = require "eventbus.outcome"
 local protect = require "eventbus.protect"
@@ -56,7 +55,8 @@ consumer.SCHEMA = {
 
 ---@class eventbus.Subscription
 ---@field queue string
-local Consumer = {}
+-- There may be thousands: a subscription's own table holds what is its own, its class what most are like.
+local Consumer = { _state = "active", _losses = 0, _ack_unhandled = false, concurrency = 1, running = 0 }
 Consumer.__index = Consumer
 
 --- What became of one event. `outcome` is "handled", "ignored", "retried", "dead_lettered", "dropped" (rejected to the
@@ -73,6 +73,10 @@ Consumer.__index = Consumer
 ---@field reason string|nil   of a dead letter: "failed", "rejected", "malformed", "unhandled"; "oversized": over max_body
 ---@field error string|nil
 ---@field delay number|nil    of a retry: seconds
+
+local NOTHING_YET = { handled = 0, failed = 0, retried = 0, dead_lettered = 0, rejected = 0, ignored = 0, malformed = 0,
+  unhandled = 0, oversized = 0, dropped = 0, pending = 0 }
+local COUNTS = { __index = NOTHING_YET }
 
 -- Tells `on_settled`, if there is one. Called in the midst of other work: it must not wait.
 local function tell(self, record, outcome_name)
@@ -125,18 +129,17 @@ end
 
 local function delay_destination(self, ms)
   if ms <= 0 then
-    return { exchange = "", routing_key = self.queue, steps = {}, declared = true }
+    return { exchange = "", routing_key = self.queue, declared = true }
   end
-  local destination = self._delays[ms]
-  if not destination then
-    destination = {
-      exchange = "", routing_key = retry.queue_name(self.queue, ms), declared = false,
-      steps = { retry.step_for(self.queue, ms, self._hub.queues[self.queue]) },
-    }
-    destination.on_declared = function() destination.declared = true end
-    self._delays[ms] = destination
-  end
-  return destination
+  return {
+    exchange = "", routing_key = retry.queue_name(self.queue, ms),
+    declared = self._policy:has(ms) or (self._asked_for and self._asked_for[ms]) or false,
+    steps = function() return { retry.step_for(self.queue, ms, self._hub.queues[self.queue] or self._known) } end,
+    on_declared = function()
+      self._asked_for = self._asked_for or {}
+      self._asked_for[ms] = true
+    end,
+  }
 end
 
 local function hand_over(self, delivery, destination, note, count, text, record)
@@ -148,7 +151,7 @@ local function hand_over(self, delivery, destination, note, count, text, record)
   if exchange == "" then exchange, key = deadletter.origin(delivery:headers(), exchange, key) end
   note.exchange, note.routing_key = exchange, key
   if not destination.routing_key then
-    destination = { exchange = destination.exchange, routing_key = key, steps = destination.steps, declared = true }
+    destination = { exchange = destination.exchange, routing_key = key, declared = true }
   end
   local counts, log = self._counts, self._hub.log
   local fields = { queue = self.queue, id = delivery:message_id(), type = delivery:type(), attempt = attempt_of(delivery),
@@ -246,6 +249,7 @@ local function settle_unreadable(self, delivery, err, record)
   end
   self._hub.log("error", "an event over max_body stays in its queue, and takes a place of the prefetch: raise max_body",
     fields)
+  self._held = self._held or {}
   self._held[#self._held + 1] = { delivery = delivery, record = record }
 end
 
@@ -323,27 +327,27 @@ local TTL_MATTERS = { ["x-message-ttl"] = true, ["x-expires"] = true, ["x-dead-l
 -- it waits as long and leads back.
 function Consumer:tolerates(err, step)
   if not err or err.code ~= "precondition_failed" or not err.argument then return false end
-  if self._own_dead_letters[step] then return true end
+  if step.lenient then return true end
   return step.name == "queue_declare" and not TTL_MATTERS[err.argument]
 end
 
 --- What was delivered comes again.
 function Consumer:channel_lost()
-  self._held = {}
-  self.lanes:clear()
+  self._held = nil
+  if self.lanes then self.lanes:clear() end
   self._losses = self._losses + 1
 end
 
 --- No more will come; what has not begun goes back.
 function Consumer:ended()
   self._state = "cancelled"
-  local held = self._held
-  self._held = {}
+  local held = self._held or {}
+  self._held = nil
   for _, each in ipairs(held) do
     each.delivery:give_back()
     tell(self, each.record, "returned")
   end
-  for _, delivery in ipairs(self.lanes:clear()) do delivery:give_back() end
+  for _, delivery in ipairs(self.lanes and self.lanes:clear() or {}) do delivery:give_back() end
   for _, delivery in ipairs(self._hub:take_ready(self.id)) do delivery:give_back() end
 end
 
@@ -382,30 +386,22 @@ end
 -- waiting: events not begun for want of one; state.
 ---@return table
 function Consumer:stats()
-  local result = { queue = self.queue, state = self._state, running = self.running, waiting = self.lanes.count }
-  for key, value in pairs(self._counts) do result[key] = value end
-  return result
-end
-
-local function dead_letter_of(self, option)
-  local hub = self._hub
-  local result, ours = deadletter.destination(self.queue, hub.queues[self.queue], option, hub.config)
-  for _, step in ipairs(ours and result.steps or {}) do self._own_dead_letters[step] = true end
+  local result = { queue = self.queue, state = self._state, running = self.running,
+    waiting = self.lanes and self.lanes.count or 0 }
+  for name in pairs(NOTHING_YET) do result[name] = self._counts[name] end
   return result
 end
 
 local function prepare(self, timeout)
   local ok, err = self._hub:call("queue_declare", { queue = self.queue, passive = true, record = false }, timeout)
   if not ok then return nil, err end
-  local steps, delays = {}, self._policy:delays()
-  for _, ms in ipairs(delays) do
-    for _, step in ipairs(delay_destination(self, ms).steps) do steps[#steps + 1] = step end
+  local steps = {}
+  local function add(destination)
+    for _, step in ipairs(handover.steps(destination)) do steps[#steps + 1] = step end
   end
-  for _, step in ipairs(self._dead_letter and self._dead_letter.steps or {}) do steps[#steps + 1] = step end
-  ok, err = self._hub:call_all(steps, timeout, function(e, step) return self:tolerates(e, step) end)
-  if not ok then return nil, err end
-  for _, ms in ipairs(delays) do delay_destination(self, ms).declared = true end
-  return true
+  for _, ms in ipairs(self._policy:delays()) do add(delay_destination(self, ms)) end
+  if self._dead_letter then add(self._dead_letter) end
+  return self._hub:call_all(steps, timeout, function(e, step) return self:tolerates(e, step) end)
 end
 
 local function check_names(self)
@@ -416,6 +412,15 @@ local function check_names(self)
   if longest <= 255 then return true end
   return nil, Error.new("invalid", ("the queue's name has %d bytes; with the endings of its retry and dead-letter queues " ..
     "it would pass AMQP's 255"):format(#self.queue))
+end
+
+-- The policy of most subscriptions is the bus's: they share it.
+local function policy_of(hub, given)
+  if given then return retry.policy(given, hub.config.retry) end
+  local name = given == nil and "usual" or "none"
+  local mistake
+  if not hub.policies[name] then hub.policies[name], mistake = retry.policy(given, hub.config.retry) end
+  return hub.policies[name], mistake
 end
 
 -- What a handler publishes follows from an event that is not to be lost: without a confirm only when it says so itself.
@@ -441,20 +446,20 @@ function consumer.subscribe(bus, queue, handlers, opts, level)
   local hub = bus._hub
   local defaults = hub.config
   local policy
-  policy, mistake = retry.policy(given.retry, defaults.retry)
+  policy, mistake = policy_of(hub, given.retry)
   if not policy then error(where .. ": " .. mistake, level) end
   local unhandled = given.unhandled or defaults.unhandled
 
   local self = setmetatable({
     queue = queue, _bus = confirmed(bus), _hub = hub, _router = routes, _found = routes.found, _policy = policy,
-    _codec = given.codec or defaults.codec, _unhandled = type(unhandled) == "function" and unhandled or nil,
-    _ack_unhandled = unhandled == "ack", _delays = {}, _own_dead_letters = {}, _held = {}, _losses = 0,
-    _state = "active", concurrency = given.concurrency or 1, ordered_by = given.ordered_by, running = 0,
-    lanes = lanes.new(), _on_settled = given.on_settled,
-    _counts = { handled = 0, failed = 0, retried = 0, dead_lettered = 0, rejected = 0, ignored = 0, malformed = 0,
-      unhandled = 0, oversized = 0, dropped = 0, pending = 0 },
+    _known = hub.queues[queue],  -- it may be deleted, and made anew by others
+    _dead_letter = deadletter.destination(queue, hub.queues[queue], given.dead_letter, defaults),
+    _counts = setmetatable({}, COUNTS),
   }, Consumer)
-  self._dead_letter = dead_letter_of(self, given.dead_letter)
+  local less_common = { _codec = given.codec or defaults.codec, _on_settled = given.on_settled,
+    concurrency = given.concurrency, ordered_by = given.ordered_by,
+    _unhandled = type(unhandled) == "function" and unhandled or nil, _ack_unhandled = unhandled == "ack" or nil }
+  for key, value in pairs(less_common) do self[key] = value end
   local timeout = given.timeout or defaults.timeout
   local ok, err = check_names(self)
   if ok then ok, err = prepare(self, timeout) end

@@ -91,16 +91,15 @@ function deadletter.origin(headers, exchange, routing_key)
   return text_of(headers[OURS.exchange]) or "", key
 end
 
-local function our_own(queue, dlq_ttl)
-  local name, key = "deadletter." .. queue, queue .. ".failed"
+-- Dead letters that exist otherwise serve as well.
+local function our_steps(destination)
+  local name, dlq_ttl = "deadletter." .. destination.queue, destination.dlq_ttl
   return {
-    exchange = "deadletter", routing_key = key, declared = true,
-    steps = {
-      { name = "exchange_declare", args = { exchange = "deadletter", type = "direct", durable = true } },
-      { name = "queue_declare", args = { queue = name, durable = true,
-        arguments = dlq_ttl > 0 and { ["x-message-ttl"] = dlq_ttl } or nil } },
-      { name = "queue_bind", args = { queue = name, exchange = "deadletter", routing_key = key } },
-    },
+    { name = "exchange_declare", lenient = true, args = { exchange = "deadletter", type = "direct", durable = true } },
+    { name = "queue_declare", lenient = true, args = { queue = name, durable = true,
+      arguments = dlq_ttl > 0 and { ["x-message-ttl"] = dlq_ttl } or nil } },
+    { name = "queue_bind", lenient = true,
+      args = { queue = name, exchange = "deadletter", routing_key = destination.routing_key } },
   }
 end
 
@@ -112,16 +111,16 @@ end
 ---@return eventbus.Destination|false, boolean
 function deadletter.destination(queue, known, option, config)
   if option == nil and known and known.dead_letter then
-    return { exchange = known.dead_letter.exchange, routing_key = known.dead_letter.routing_key, steps = {},
-      declared = true }, false
+    return { exchange = known.dead_letter.exchange, routing_key = known.dead_letter.routing_key, declared = true }, false
   end
   if option == nil then option = config.dead_letter end
   if option == false or (option == nil and known and known.exclusive) then return false, false end
   if option then
     return { exchange = option.exchange or "deadletter", routing_key = option.routing_key or queue .. ".failed",
-      steps = {}, declared = true }, false
+      declared = true }, false
   end
-  return our_own(queue, config.dlq_ttl), true
+  return { exchange = "deadletter", routing_key = queue .. ".failed", declared = true, steps = our_steps, queue = queue,
+    dlq_ttl = config.dlq_ttl }, true
 end
 
 ---@class eventbus.Annotation

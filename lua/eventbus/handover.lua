@@ -21,10 +21,19 @@ local FIRST_WAIT, LONGEST_WAIT = 1, 30
 local Handover = {}
 Handover.__index = Handover
 
+local NONE = {}
+
+-- What declares a destination. Made when it is needed: there may be thousands of destinations.
+---@param destination eventbus.Destination
+---@return table[]
+function handover.steps(destination)
+  return destination.steps and destination:steps() or NONE
+end
+
 ---@class eventbus.Destination
 ---@field exchange string
 ---@field routing_key string
----@field steps table[]           what must have been declared
+---@field steps nil|fun(destination: eventbus.Destination): table[]  what must have been declared; nil: it is not ours to
 ---@field declared boolean        it has been
 ---@field on_declared function|nil
 
@@ -41,7 +50,7 @@ function handover.start(consumer, delivery, destination, note, done)
     _hub = hub, consumer = consumer, delivery = delivery, destination = destination, note = note, on_done = done,
     body = delivery:body(), properties = delivery:properties(), headers = delivery:headers(),
     epoch = hub.epoch, losses = consumer._losses, tries = 0, lean = false,
-    step = destination.declared and #destination.steps + 1 or 1,
+    steps = destination.declared and NONE or handover.steps(destination), step = 1,
   }, Handover)
   hub.handovers[self] = true
   hub.handover_count = hub.handover_count + 1
@@ -68,7 +77,7 @@ end
 function Handover:advance()
   local hub, destination = self._hub, self.destination
   local ok, err
-  local step = destination.steps[self.step]
+  local step = self.steps[self.step]
   if step then
     self.state = "declaring"
     ok, err = hub:ask(self, step)
@@ -83,10 +92,9 @@ end
 function Handover:answered(ok, err)
   if not self._hub.handovers[self] then return end
   if self.state == "declaring" then
-    local step = self.destination.steps[self.step]
-    if ok or self.consumer:tolerates(mismatch.explain(err), step) then
+    if ok or self.consumer:tolerates(mismatch.explain(err), self.steps[self.step]) then
       self.step = self.step + 1
-      if not self.destination.steps[self.step] and self.destination.on_declared then self.destination.on_declared() end
+      if not self.steps[self.step] and self.destination.on_declared then self.destination.on_declared() end
       self:advance()
     else
       self:failed(err)
@@ -105,7 +113,9 @@ function Handover:failed(err)
     return self:advance()
   end
   -- The queue or exchange is gone: declare it again, where that is ours to do.
-  if err.code == "returned" or err.code == "not_found" then self.step = 1 end
+  if err.code == "returned" or err.code == "not_found" then
+    self.steps, self.step = handover.steps(self.destination), 1
+  end
   local wait = math.min(FIRST_WAIT * 2 ^ self.tries, LONGEST_WAIT) * (1 + math.random() / 4)
   self.tries = self.tries + 1
   self.state = "waiting"

@@ -65,7 +65,9 @@ function hub.open(config)
     cancelled = {},          -- id of a subscription that ended and still got something → when to cancel it again
     early = {},              -- id → an answer that was taken before its waiter was known: see Hub:expect
     consumers = {},          -- id of a subscription → consumer
-    queues = {},             -- name → normalised topology, of what was declared here
+    queues = {},             -- name → normalised topology, of what was declared here and matters to a subscription: that
+                             -- it is exclusive, or a quorum queue, or where its dead letters go
+    policies = {},           -- "usual", "none" → the retry policy of subscriptions that say nothing of it, or no
     first = 1, last = 0,     -- of the deliveries that wait for the dispatcher
     ready = {},              -- position → delivery
     ready_for = {},          -- position → id of its consumer

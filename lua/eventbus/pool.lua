@@ -3,6 +3,7 @@
 -- not begun waits in the subscription's lanes.
 
 local failure = require "eventbus.failure"
+local lanes = require "eventbus.lanes"
 local protect = require "eventbus.protect"
 
 local pool = {}
@@ -23,13 +24,13 @@ end
 -- All that may begin now of the worker's subscription.
 local function serve(self, worker)
   local hub, consumer = self.hub, worker.consumer
-  local lanes = consumer.lanes
-  local entry = not worker.abandoned and not hub:halting() and lanes:take()
+  local waiting = consumer.lanes
+  local entry = not worker.abandoned and not hub:halting() and waiting:take()
   while entry do
     consumer:handle(entry.delivery, entry.event, worker)
-    lanes:done(entry)
+    waiting:done(entry)
     if worker.abandoned then return end
-    entry = not hub:halting() and lanes:take()
+    entry = not hub:halting() and waiting:take()
   end
 end
 
@@ -93,7 +94,7 @@ end
 ---@param consumer eventbus.Subscription
 ---@param delivery any
 function Pool:offer(consumer, delivery)
-  local lanes, event, key = consumer.lanes, nil, nil
+  local event, key
   if consumer.ordered_by then
     local wrong
     event = consumer:read(delivery)
@@ -101,8 +102,9 @@ function Pool:offer(consumer, delivery)
     key, wrong = key_of(self, consumer, event)
     if wrong then return consumer:fail(delivery, event, wrong) end
   end
-  lanes:add(delivery, event, key)
-  if consumer.running < consumer.concurrency and lanes:may_begin() then begin(self, consumer) end
+  consumer.lanes = consumer.lanes or lanes.new()
+  consumer.lanes:add(delivery, event, key)
+  if consumer.running < consumer.concurrency and consumer.lanes:may_begin() then begin(self, consumer) end
 end
 
 --- Handlers that did not end in time: their events go back to their queues, and what comes of them no longer counts.

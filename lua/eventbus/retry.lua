@@ -75,6 +75,21 @@ local function count_of(given)
   return given.count or (given.delays and #given.delays)
 end
 
+local function all_delays(self)
+  local list, known = {}, {}
+  for n = 1, self.count do
+    for step = 0, (self.options.jitter or 0) > 0 and JITTER_STEPS or 0 do
+      local ms = step_ms(self, n, step)
+      if not known[ms] then
+        known[ms] = true
+        list[#list + 1] = ms
+      end
+    end
+  end
+  table.sort(list)
+  return list, known
+end
+
 --- A policy from an option table (already read by the schema) over defaults; false: no retries.
 ---@param given table|false|nil
 ---@param defaults table|false|nil
@@ -86,9 +101,10 @@ function retry.policy(given, defaults)
   for key, value in pairs(given or {}) do merged[key] = value end
   local none = given == false or (given == nil and defaults == false)
   local self = setmetatable({ options = merged, count = none and 0 or count_of(given) or count_of(defaults) or 3 }, Policy)
-  if #self:delays() > MOST_DELAYS then
+  self.list, self.known = all_delays(self)
+  if #self.list > MOST_DELAYS then
     return nil, ("retry: %d different delays, and a queue for each; at most %d. Lower count or max_delay")
-      :format(#self:delays(), MOST_DELAYS)
+      :format(#self.list, MOST_DELAYS)
   end
   return self
 end
@@ -112,20 +128,16 @@ function Policy:delay_of(n, random)
 end
 
 --- Every delay the policy can choose, shortest first, each once.
----@return integer[] ms
+---@return integer[] ms  not to be changed
 function Policy:delays()
-  local list, known = {}, {}
-  for n = 1, self.count do
-    for step = 0, (self.options.jitter or 0) > 0 and JITTER_STEPS or 0 do
-      local ms = step_ms(self, n, step)
-      if not known[ms] then
-        known[ms] = true
-        list[#list + 1] = ms
-      end
-    end
-  end
-  table.sort(list)
-  return list
+  return self.list
+end
+
+--- Whether a delay is one of them.
+---@param ms integer
+---@return boolean
+function Policy:has(ms)
+  return self.known[ms] ~= nil
 end
 
 --- The delay to use when a handler asks for `seconds`: one the policy has anyway when it is near, else the next step.
@@ -133,7 +145,7 @@ end
 ---@return integer ms
 function Policy:delay_near(seconds)
   local ms, step = units.milliseconds(seconds), retry.step(seconds)
-  for _, known in ipairs(self:delays()) do
+  for _, known in ipairs(self.list) do
     if known >= ms and known <= step then return known end
   end
   return step

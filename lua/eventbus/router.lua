@@ -1,6 +1,6 @@
 --- A router: which handler an event type goes to. Exact type first, then the most specific pattern.
--- `*` stands for one word, `#` for any number, none included. What was found is remembered per type, up to a bound, so
--- that hostile types cannot make it grow.
+-- `*` stands for one word, `#` for any number, none included. What patterns were asked for is remembered per type, up to
+-- a bound, so that hostile types cannot make it grow.
 
 local pattern = require "eventbus.pattern"
 
@@ -16,7 +16,7 @@ Router.__index = Router
 ---@param handlers table<string, function>|function
 ---@return eventbus.Router|nil, string|nil
 function router.new(handlers)
-  local self = setmetatable({ exact = {}, patterns = {}, found = {}, count = 0 }, Router)
+  local exact, patterns = {}, nil
   if type(handlers) == "function" then handlers = { ["#"] = handlers } end
   if type(handlers) ~= "table" then
     return nil, ("handlers must be a function, or a table from event types to functions, got a %s"):format(type(handlers))
@@ -32,16 +32,18 @@ function router.new(handlers)
     end
     if pattern.is_pattern(key) then
       local entry = { key = key, handler = handler, matches = pattern.compile(key), rank = pattern.specificity(key) }
-      self.patterns[#self.patterns + 1] = entry
+      patterns = patterns or {}
+      patterns[#patterns + 1] = entry
     else
-      self.exact[key] = handler
+      exact[key] = handler
     end
   end
-  table.sort(self.patterns, function(a, b)
+  if not patterns then return setmetatable({ exact = exact, found = exact }, Router) end
+  table.sort(patterns, function(a, b)
     if a.rank ~= b.rank then return a.rank > b.rank end
     return a.key < b.key
   end)
-  return self
+  return setmetatable({ exact = exact, patterns = patterns, found = {}, count = 0 }, Router)
 end
 
 local function search(self, event_type)
@@ -58,6 +60,7 @@ end
 ---@return function|false
 function Router:find(event_type)
   local handler = self.found[event_type]
+  if not self.patterns then return handler or false end
   if handler == nil then
     if self.count >= REMEMBERED then self.found, self.count = {}, 0 end
     handler = search(self, event_type)
