@@ -296,7 +296,7 @@ describe("bus:flush", function()
       end
     end, "l")
     -- On a busy machine the confirm may be there before the hook.
-    local tries, id, err, took = 0, nil, nil, nil
+    local tries, id, err, took = 0
     repeat
       tries = tries + 1
       local began = eventbus.core.now()
