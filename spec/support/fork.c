@@ -1,7 +1,8 @@
 /* fork: what the fork spec needs of POSIX and no Lua package gives all Luas.
 **
-** fork([signal]) -> 0 in the child, its pid in the parent; the child gets the
-**   signal before what was registered for it after this module has run
+** fork([signal [, nested]]) -> 0 in the child, its pid in the parent; the child
+**   gets the signal before what was registered for it after this module has run;
+**   nested: one of the handlers before the fork forks, too
 ** wait(pid, seconds) -> exit code (128 + n after signal n), nil: still running
 */
 #include <pthread.h>
@@ -15,6 +16,15 @@
 EB_EXPORT int luaopen_spec_fork (lua_State *L);
 
 static int early_signal;
+static int nested;
+
+static void before_fork (void) {
+  if (!nested) return;
+  nested = 0;
+  pid_t pid = fork();
+  if (pid == 0) _exit(0);
+  if (pid > 0) waitpid(pid, NULL, 0);
+}
 
 static void in_child (void) {
   if (early_signal != 0) kill(getpid(), early_signal);
@@ -22,6 +32,7 @@ static void in_child (void) {
 
 static int posix_fork (lua_State *L) {
   early_signal = (int)luaL_optinteger(L, 1, 0);
+  nested = lua_toboolean(L, 2);
   pid_t pid = fork();
   if (pid < 0) return luaL_error(L, "fork failed");
   lua_pushinteger(L, (lua_Integer)pid);
@@ -49,7 +60,7 @@ static const luaL_Reg functions[] = {
     {"fork", posix_fork}, {"wait", posix_wait}, {NULL, NULL}};
 
 int luaopen_spec_fork (lua_State *L) {
-  pthread_atfork(NULL, NULL, in_child);
+  pthread_atfork(before_fork, NULL, in_child);
   luaL_newlib(L, functions);
   return 1;
 }

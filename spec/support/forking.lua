@@ -115,8 +115,8 @@ local function signals()
       os.exit(0)
     end
     print("parent child-ended " .. tostring(posix.wait(runs, 30)))
-    local function sleeper(signal)
-      local pid = posix.fork(signal)
+    local function sleeper(signal, nested)
+      local pid = posix.fork(signal, nested)
       if pid == 0 then
         posix.wait(1, 30)
         os.exit(0)
@@ -127,6 +127,7 @@ local function signals()
     os.execute("kill -TERM " .. sleeps)
     print("parent child-killed " .. tostring(posix.wait(sleeps, 40)))
     print("parent child-killed-at-once " .. tostring(posix.wait(sleeper(15), 40)))
+    print("parent child-of-two-forks " .. tostring(posix.wait(sleeper(15, true), 40)))
     bus:stop()
   end))
   local ended, why = bus:run { timeout = 60 }
