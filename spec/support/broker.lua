@@ -124,8 +124,18 @@ function Broker:kill()
   must(("%s kill %s"):format(quote(script), quote(self.dir)))
 end
 
+-- A thread stops when it next gets the processor: on a busy machine the others answer a publish until then.
+local function stands_still(pid)
+  local out = run(("if [ -d /proc/%d/task ]; then sed 's/.*) //' /proc/%d/task/*/stat; else ps -o stat= -p %d; fi")
+    :format(pid, pid, pid))
+  return out:find "^T" and not ("\n" .. out):find "\n[^T\n]"
+end
+
 --- The process stands still; its sockets stay open. As a stalled machine or network looks to a client.
-function Broker:freeze() must("kill -STOP " .. self.pid) end
+function Broker:freeze()
+  must("kill -STOP " .. self.pid)
+  wait.wait_until(function() return stands_still(self.pid) end, 10, "the broker stands still")
+end
 function Broker:thaw() must("kill -CONT " .. self.pid) end
 
 --- Ends it for good and removes its folder.
