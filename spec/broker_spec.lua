@@ -113,6 +113,12 @@ describe("a private broker", function()
     assert.are.equal("{ok, 7}", b:eval("application:get_env(rabbit, heartbeat)"))
   end)
 
+  it("answers many evaluations at once", function()
+    local one = ("bin/eventbus-broker eval %s '6 * 7' 2>&1"):format(programs.quote(b.dir))
+    local at_once = ("for i in 1 2 3 4 5 6 7 8 9 10; do %s & done; wait; "):format(one)
+    assert.are.equal(("42\n"):rep(50), command_output(at_once:rep(5)))
+  end)
+
   it("comes back on its port with its durable queues after kill -9", function()
     local port, pid = b.port, b.pid
     local _, vhost = b:new_vhost()
