@@ -82,7 +82,7 @@ describe("the demo", function()
     wait(function() return demo:output():find("all 7 are consuming", 1, true), demo:output() end, 40, "the services run")
     local started = started_by(demo.child.pid, tmp)
     demo:signal "KILL"
-    assert.equal(137, demo:wait(5))
+    assert.equal(137, demo:wait(20))
     wait(function()
       local left = left_of(started)
       return left == "", left

@@ -159,7 +159,7 @@ describe("bus:poll", function()
     local q = queue()
     publish(q, 3)
     eventbus.assert(other:subscribe(q, function() other:close() end))
-    wait_until(function() return shared:queue(vhost, q).messages_ready == 0 end, 5, "all are delivered")
+    wait_until(function() return shared:queue(vhost, q).messages_ready == 0 end, 20, "all are delivered")
     assert.are.equal(1, other:poll(5))
     assert.is_true(other:stats().closed)
     settled(q, 2)
@@ -169,7 +169,7 @@ describe("bus:poll", function()
     local q, count = queue(), 0
     publish(q, 5)
     local sub = eventbus.assert(bus:subscribe(q, function() count = count + 1 end))
-    wait_until(function() return shared:queue(vhost, q).messages_ready == 0 end, 5, "all are delivered")
+    wait_until(function() return shared:queue(vhost, q).messages_ready == 0 end, 20, "all are delivered")
     assert.are.equal(2, bus:poll(1, 2))
     local deadline = core.now() + 5
     while count < 5 and core.now() < deadline do bus:poll(0.1) end

@@ -69,11 +69,11 @@ function program:wait(seconds)
   return children.wait(self.child, seconds)
 end
 
---- SIGTERM, then SIGKILL after 8 s; its exit code.
+--- SIGTERM, then SIGKILL after 20 s; its exit code.
 function program:stop()
   if not self.child.pipe then return self.child.code end
   self:signal "TERM"
-  local code = self:wait(8)
+  local code = self:wait(20)
   if code then return code end
   self:signal "KILL"
   self:wait(2)

@@ -17,9 +17,9 @@ function wait.sleep(seconds)
 end
 
 --- Calls `condition` every 10 ms until it returns something true, and returns that.
---- Raises at the caller's line after `seconds` (default 5); the message names `what` and the last answer.
+--- Raises at the caller's line after `seconds` (default 20); the message names `what` and the last answer.
 function wait.wait_until(condition, seconds, what)
-  seconds = seconds or 5
+  seconds = seconds or 20
   local deadline = wait.now() + seconds
   while true do
     local result, more = condition()
