@@ -155,6 +155,8 @@ describe("bus:publish", function()
     refused_event("too_large", "", "input", {}, { routing_key = nil, id = long })
     assert.is_truthy(refused_event("too_large", long, "input", {}).message:find("256", 1, true))
     assert.is_truthy(refused_event("too_large", "", long, {}).message:find("256", 1, true))
+    refused_event("too_large", "", "input", {}, { routing_key = long })
+    refused_event("too_large", "", "input", {}, { routing_key = long, priority = 1 })
   end)
 
   it("raises for mistakes at the caller's line", function()

@@ -40,7 +40,7 @@ local PUMP_EVERY = 128
 ---@field codec table|nil            for the payload: encode, decode
 local PUBLISH = {
   tenant_id = options.string, correlation_id = options.string, metadata = options.table, id = options.string,
-  timestamp = options.string, source = options.string, routing_key = options.name, headers = options.table,
+  timestamp = options.string, source = options.string, routing_key = options.string, headers = options.table,
   traceparent = options.string, mandatory = options.boolean, confirm = options.boolean,
   persistent = options.boolean, expiration = units.duration, priority = options.integer(0, 255),
   timeout = config.rules.timeout, codec = config.rules.codec,

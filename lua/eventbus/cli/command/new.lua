@@ -10,7 +10,7 @@ function new.define(parser)
   parser:option("--queue", "An existing queue to consume; default: one of its own, NAME."):argname("QUEUE")
   parser:epilog([[
   eventbus new welcome --event customer.created
-  busted                                    its spec passes
+  busted --lua=lua5.4                       its spec passes (the Lua that eventbus is installed for)
   eventbus run welcome.lua --reload         it runs]])
 end
 
@@ -51,7 +51,8 @@ function new.run(args, cli)
     cli.out:line("made ", file[1])
   end
   cli.out:line("run it:  eventbus run ", name, ".lua --reload")
-  cli.out:line("test it: busted")
+  -- busted's own choice may be another Lua, for which eventbus is not built.
+  cli.out:line("test it: busted --lua=", require("luv").exepath())
 end
 
 return new
