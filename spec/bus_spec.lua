@@ -76,6 +76,18 @@ describe("bus:publish", function()
     assert.are.same({ 1, 2 }, event.data.list)
   end)
 
+  it("takes options that a metatable lends", function()
+    local lent = { tenant_id = "lent", correlation_id = "c", metadata = { a = 1 }, priority = 7 }
+    for _, own in ipairs { {}, { persistent = false }, { routing_key = "own" } } do
+      eventbus.assert(bus:publish("orders", "x", {}, setmetatable(own, { __index = lent })))
+      local message = eventbus.assert(bus:get("all"))
+      local event = eventbus.assert(message:event())
+      assert.are.same({ "lent", "c", 1, 7 },
+        { event.tenant_id, event.correlation_id, event.metadata.a, message:properties().priority })
+      message:ack()
+    end
+  end)
+
   it("mirrors the envelope in the properties, and adds what it was asked to", function()
     eventbus.assert(bus:publish("orders", "order.created", {}, { id = "evt_mine", timestamp = "2024-01-15T10:30:00Z",
       tenant_id = "t", correlation_id = "c", source = "elsewhere", headers = { h = 5 }, priority = 3, expiration = "60s",
@@ -281,6 +293,37 @@ describe("bus:flush", function()
   end)
 
   -- As a handler of signals may, that is run from a hook.
+  it("misses no confirm that a hook's own publish has taken, at whichever instruction it comes", function()
+    local other = eventbus.assert(eventbus.connect { url = url, publish_timeout = 20, log = false })
+    eventbus.assert(other:publish("orders", "x", {}))
+    local jit = rawget(_G, "jit")
+    if jit then jit.off() end
+    local reached, last, seen, busy, took = 0, 0, nil, false, 0
+    debug.sethook(function()
+      if not seen or busy or not debug.getinfo(2, "S").source:find("hub.lua", 1, true) then return end
+      seen = seen + 1
+      if seen ~= last then return end
+      busy, reached = true, reached + 1
+      eventbus.assert(other:publish("orders", "hook", {}))
+      busy = false
+    end, "", 1)
+    for at = 1, 40 do
+      seen, last = 0, at
+      local began = eventbus.core.now()
+      local id, err = other:publish("orders", "x", {})
+      seen = nil
+      if not id then error(err) end
+      took = math.max(took, eventbus.core.now() - began)
+      if took >= 20 then break end
+    end
+    debug.sethook()
+    if jit then jit.on() end
+    assert.is_true(took < 20)
+    assert.is_true(reached > 20)
+    assert.is_true(other:close())
+    bus:purge("all")
+  end)
+
   it("misses no confirm that a hook's own publish has taken", function()
     local other = eventbus.assert(eventbus.connect { url = url, publish_timeout = 20, log = false })
     eventbus.assert(other:publish("orders", "x", {}))
@@ -475,6 +518,36 @@ describe("bus:get", function()
       assert.is_true(message:redelivered())
       assert.is_true(message:ack())
     end
+  end)
+end)
+
+describe("what must not wait", function()
+  it("sends nothing before it says so: a replay, and a publish of a context that was kept", function()
+    local kept, message
+    local raised = {}
+    local other = eventbus.assert(eventbus.connect { url = url, source = "bus-spec", log = function()
+      if not kept then return end
+      raised[#raised + 1] = select(2, pcall(kept.publish, kept, "orders", "x", {}))
+      raised[#raised + 1] = select(2, pcall(message.replay, message))
+    end })
+    eventbus.assert(other:publish("orders", "x", {}))
+    message = eventbus.assert(other:get("all"))
+    eventbus.assert(other:declare { queues = { ["kept.log"] = {} } })
+    eventbus.assert(other:publish("", "kept.log", {}))
+    eventbus.assert(other:subscribe("kept.log", function(_, ctx)
+      kept = ctx
+      other:stop()
+      return nil, "on purpose"
+    end, { retry = false, dead_letter = { exchange = "orders" } }))
+    assert.is_true(other:run { timeout = 20 })
+    kept = nil
+    assert.are.equal(2, #raised)
+    for _, why in ipairs(raised) do assert.is_truthy(tostring(why):find("must not wait", 1, true), tostring(why)) end
+    assert.is_true(message:ack())
+    other:delete_queue("kept.log")
+    assert.is_true(other:close())
+    -- The dead letter alone.
+    assert.are.equal(1, bus:queue_info("all").messages)
   end)
 end)
 

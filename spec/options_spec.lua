@@ -39,6 +39,15 @@ describe("options.check", function()
     assert.are.same({ mode = "safe" }, connect(hidden))
   end)
 
+  it("gives them as a plain table, for who looks at it in turn", function()
+    local schema = { mode = options.string, prefetch = options.string }
+    local given = { prefetch = 5, odd = 1 }
+    assert.are.equal(given, options.own(schema, given))
+    local own = options.own(schema, setmetatable(given, { __index = { mode = "safe", prefetch = 6, other = 7 } }))
+    assert.is_nil(getmetatable(own))
+    assert.are.same({ prefetch = 5, odd = 1, mode = "safe" }, own)
+  end)
+
   it("tells of the first mistake in the order of the names, of an unknown one before", function()
     local wrong = { timeout = "soon", prefetch = 0, mode = "fats", log = 5 }
     assert.is_truthy(mistake(wrong):find('option "log": expected', 1, true))

@@ -136,6 +136,24 @@ describe("bus:run", function()
     settled(q, 2)
   end)
 
+  it("ends with the bus when a handler closes it and then something raises", function()
+    local other = eventbus.assert(eventbus.connect { url = url, log = quiet })
+    local q = queue()
+    publish(q, 1)
+    local asked
+    eventbus.assert(other:subscribe(q, function()
+      asked = other:close()
+      local due = eventbus.core.now() + 0.01
+      while eventbus.core.now() < due do end
+    end))
+    local ok, why = pcall(other.run, other, { tick = function() if asked then error("on purpose", 0) end end,
+      tick_interval = 0.001, timeout = 20 })
+    assert.is_false(ok)
+    assert.are.equal("on purpose", why)
+    assert.is_true(other:stats().closed)
+    settled(q, 0)
+  end)
+
   it("returns nil, err when the connection is given up", function()
     local wrong = url:gsub("guest:guest", "guest:wrong")
     local lazy = eventbus.assert(eventbus.connect { url = wrong, lazy = true, log = quiet })

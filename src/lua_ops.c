@@ -547,13 +547,17 @@ static int lops_cancel (lua_State *L) {
   return post(L, b, true);
 }
 
-/* confirmed(id, seconds) -> whether that publish has succeeded, waiting for it at
-** most so long: see eb_bus_confirmed */
+/* confirmed(id, seconds, early) -> whether that publish has succeeded, waiting for
+** it at most so long: see eb_bus_confirmed. Not when 'early' has its answer. */
 static int lops_confirmed (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
   uint64_t id = lua_id_check(L, 2, "an operation's id expected");
   int64_t ms = lua_seconds(L, 3, TIMEOUT_S);
-  lua_pushboolean(L, bus != NULL && eb_bus_confirmed(bus, id, ms));
+  luaL_checktype(L, 4, LUA_TTABLE);
+  lua_pushvalue(L, 2);
+  lua_rawget(L, 4);
+  bool taken = !lua_isnil(L, -1);
+  lua_pushboolean(L, !taken && bus != NULL && eb_bus_confirmed(bus, id, ms));
   return 1;
 }
 

@@ -65,14 +65,15 @@ static void before_fork (void) {
   if (forking++ == 0) mask_before_fork = before;
 }
 
+/* A child of an inner fork that goes on through the outer one is told here, too. */
 static void in_parent (void) {
-  if (--forking == 0) pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
+  if (forking > 0 && --forking == 0) pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
 }
 
 static void in_child (void) {
   untrap();
   signal_count = 0;
-  forking--;
+  forking = 0;
   pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
 }
 

@@ -59,8 +59,6 @@ Bus._send, Bus._publish = sender.send, sender.publish
 ---@param opts? eventbus.PublishOptions
 ---@return string|nil id, eventbus.Error|nil err
 function Bus:publish(exchange, event_type, data, opts)
-  local hub = self._hub
-  if hub.telling or hub.loop.never_blocks then hub:check_may_wait() end
   local id, err = self:_publish(exchange, event_type, data, opts, "bus:publish", 3)
   return id, err
 end

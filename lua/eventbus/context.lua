@@ -2,6 +2,7 @@
 -- Fields are looked up when first read; read what you need before the handler ends, then the delivery is gone.
 
 local deadletter = require "eventbus.deadletter"
+local sender = require "eventbus.sender"
 
 local context = {}
 
@@ -53,7 +54,7 @@ end
 local function carried(self, opts)
   if opts ~= nil and type(opts) ~= "table" then return opts end
   local event, result = self.event, {}
-  for key, value in pairs(opts or {}) do result[key] = value end
+  for key, value in pairs(sender.own(opts or {})) do result[key] = value end
   result.tenant_id = result.tenant_id or filled(event.tenant_id)
   result.correlation_id = result.correlation_id or filled(event.correlation_id) or event.id
   if result.metadata == nil or type(result.metadata) == "table" then

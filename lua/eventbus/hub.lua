@@ -402,8 +402,8 @@ function Hub:confirmed(op, seconds)
     or self.trapping and core.trapped() then return false end
   local at = self.timers:next()
   if at then seconds = min(seconds, at - now()) end
-  -- A debug hook between the two may have published, waited, and taken this answer along.
-  return seconds > 0 and not self.early[op] and self.core:confirmed(op, seconds)
+  -- A debug hook may have published, waited, and taken this answer along, up to the moment of the call.
+  return seconds > 0 and self.core:confirmed(op, seconds, self.early)
 end
 
 --- Waits until a condition holds that no single answer decides. False: the wait was over first.

@@ -72,6 +72,7 @@ function Waiter:answered(ok, err) self.done, self.ok, self.err = true, ok, err e
 ---@return true|nil, eventbus.Error|nil
 function Message:replay(opts)
   local given = options.check(REPLAY, opts, "message:replay")
+  self._hub:check_may_wait()
   local code, why = deadletter.unfit(self._delivery)
   if code then return nil, Error.new(code, why) end
   local exchange, key = self:origin()

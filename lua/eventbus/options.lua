@@ -165,6 +165,20 @@ local function read_in_order(schema, given)
   return result
 end
 
+--- The options as a plain table: what a metatable lends is one's own.
+---@param schema table<string, eventbus.Rule>
+---@param given table
+---@return table
+function options.own(schema, given)
+  if getmetatable(given) == nil then return given end
+  local result = {}
+  for key, value in pairs(given) do result[key] = value end
+  for key in pairs(schema) do
+    if result[key] == nil then result[key] = given[key] end
+  end
+  return result
+end
+
 --- What the given options mean, or nil and the first mistake. Absent options stay absent. It costs what is given, not
 -- what could be: publishes go through it.
 ---@param schema table<string, eventbus.Rule>

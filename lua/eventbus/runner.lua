@@ -149,6 +149,12 @@ local function loop(hub, limits)
   end
 end
 
+-- A handler may have asked for the end of the bus, which was put off until now: true, or false and what that raised.
+local function close_as_asked(hub)
+  if not hub.close_wanted then return true end
+  return protect.pcall(runner.close, hub, hub.close_wanted)
+end
+
 local function run(hub, given)
   local t = now()
   local limits = { deadline = given.timeout and t + given.timeout or math.huge, idle = given.idle, last_event = t,
@@ -166,12 +172,10 @@ local function run(hub, given)
   if ok and not drained then ok, why = false, mistake end
   if hub.trapping then core.untrap() end
   hub.running, hub.stopping, hub.trapping, hub.stop_now, hub.may_stop = false, false, false, false, false
-  if not ok then
-    hub.parking:pass_on()
-    error(why, 0)
-  end
-  if hub.close_wanted then runner.close(hub, hub.close_wanted) end
+  local closed, mistake_in_close = close_as_asked(hub)
   hub.parking:pass_on()
+  if not ok then error(why, 0) end
+  if not closed then error(mistake_in_close, 0) end
   if why == "failed" then return nil, err end
   return true, why
 end
@@ -243,9 +247,10 @@ function runner.poll(hub, timeout, most, level)
   hub.running, hub.stopping = protect.running() or true, false
   local ok, handled = protect.pcall(handle_some, hub, now() + timeout, timeout == 0, most)
   hub.running = false
+  local closed, mistake = close_as_asked(hub)
   hub.parking:pass_on()
   if not ok then error(handled, 0) end
-  if hub.close_wanted then runner.close(hub, hub.close_wanted) end
+  if not closed then error(mistake, 0) end
   if handled == 0 and hub.failure.control then return nil, hub.failure.control end
   return handled
 end

@@ -16,7 +16,7 @@ sender.CONTRADICTION = ": an event cannot be mandatory without a confirm: only a
   .. "leave out confirm = false, or set mandatory = false"
 
 local Ticket = ticket.class
-local now, next, type, setmetatable = core.now, next, type, setmetatable
+local now, next, type, getmetatable, setmetatable = core.now, next, type, getmetatable, setmetatable
 
 -- Answers are taken at least every so many publishes, also when the user never waits.
 local PUMP_EVERY = 128
@@ -45,6 +45,9 @@ local PUBLISH = {
   persistent = options.boolean, expiration = units.duration, priority = options.integer(0, 255),
   timeout = config.rules.timeout, codec = config.rules.codec,
 }
+
+--- The options of a publish as a plain table.
+function sender.own(opts) return options.own(PUBLISH, opts) end
 
 -- Options beyond the envelope: properties, routing key, timeout, codec.
 local function read_rest(self, opts, where, level)
@@ -102,6 +105,7 @@ local function post(self, exchange, event_type, data, opts, where, level, batch)
   if opts ~= nil then
     local rest = type(opts) ~= "table"
     if not rest then
+      if getmetatable(opts) ~= nil then opts = sender.own(opts) end
       -- What goes into the envelope as it is, and the routing key: the fast path.
       for name, value in next, opts do
         local kind = type(value)
@@ -169,9 +173,10 @@ end
 --- Publishes, and waits for the outcome as ticket:wait does.
 ---@param self eventbus.Bus
 function sender.publish(self, exchange, event_type, data, opts, where, level)
+  local hub = self._hub
+  if hub.telling or hub.loop.never_blocks then hub:check_may_wait() end
   local op, id, timeout, wants_confirm = post(self, exchange, event_type, data, opts, where, level + 1)
   if not op then return nil, id end
-  local hub = self._hub
   if hub:confirmed(op, timeout) then return id end
   local made = new_ticket(hub, op, id, timeout, wants_confirm)
   hub:expect(op, made)

@@ -2,7 +2,10 @@
 **
 ** fork([signal [, nested]]) -> 0 in the child, its pid in the parent; the child
 **   gets the signal before what was registered for it after this module has run;
-**   nested: one of the handlers before the fork forks, too
+**   nested: one of the handlers before the fork forks, too, and that child once
+**   more
+** nested() -> how that one's child has ended: 0, or 1 when it had SIGTERM blocked
+**   then
 ** wait(pid, seconds) -> exit code (128 + n after signal n), nil: still running
 */
 #include <pthread.h>
@@ -18,12 +21,25 @@ EB_EXPORT int luaopen_spec_fork (lua_State *L);
 static int early_signal;
 static int nested;
 
+static int nested_status = -1;
+
+static int blocked_after_fork (void) {
+  sigset_t mask;
+  early_signal = 0;
+  pid_t pid = fork();
+  if (pid == 0) _exit(0);
+  if (pid < 0) return 2;
+  waitpid(pid, NULL, 0);
+  pthread_sigmask(SIG_BLOCK, NULL, &mask);
+  return sigismember(&mask, SIGTERM);
+}
+
 static void before_fork (void) {
   if (!nested) return;
   nested = 0;
   pid_t pid = fork();
-  if (pid == 0) _exit(0);
-  if (pid > 0) waitpid(pid, NULL, 0);
+  if (pid == 0) _exit(blocked_after_fork());
+  if (pid > 0) waitpid(pid, &nested_status, 0);
 }
 
 static void in_child (void) {
@@ -56,8 +72,16 @@ static int posix_wait (lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg functions[] = {
-    {"fork", posix_fork}, {"wait", posix_wait}, {NULL, NULL}};
+static int posix_nested (lua_State *L) {
+  lua_pushinteger(L, WIFEXITED(nested_status) ? WEXITSTATUS(nested_status)
+                                              : 128 + WTERMSIG(nested_status));
+  return 1;
+}
+
+static const luaL_Reg functions[] = {{"fork", posix_fork},
+                                     {"wait", posix_wait},
+                                     {"nested", posix_nested},
+                                     {NULL, NULL}};
 
 int luaopen_spec_fork (lua_State *L) {
   pthread_atfork(before_fork, NULL, in_child);
