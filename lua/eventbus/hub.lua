@@ -83,6 +83,7 @@ function hub.open(config)
     lost = { err = {}, order = {}, first = 1, last = 0, forgotten = 0 },  -- those that failed: see ticket.lua
     sent = 0,                -- the last of them
     unpumped = 0,            -- how many since answers were last taken
+    awaited = false,         -- the waiter of the wait under way, in the midst of which a hook may wait
     telling = false,         -- a function of the user's runs in the midst of our work: it must not wait
   }, Hub)
   self.parking = parking.new(bus, self.loop, function(deadline, waiter) return self:turn(deadline, waiter) end,
@@ -195,12 +196,11 @@ Hub.take = take
 --- Names the waiter of an operation just begun. A finalizer that ran since, and waited for something of its own, may have
 -- taken the answer already.
 function Hub:expect(id, waiter)
+  -- In this order: a debug hook may wait in between.
+  self.waiting[id] = waiter
   local answer = self.early[id]
-  if not answer then
-    self.waiting[id] = waiter
-    return
-  end
-  self.early[id] = nil
+  if not answer then return end
+  self.early[id], self.waiting[id] = nil, nil
   waiter:answered(answer[1], answer[2], answer[3])
 end
 
@@ -321,13 +321,6 @@ function Hub:exiting()
   return ask and ask(self.loop) or false
 end
 
--- The dispatcher learns of it once.
-local function look_at_host(self)
-  if self.exit_seen or not self:exiting() then return end
-  self.exit_seen = true
-  self.parking:changed()
-end
-
 --- Whether no other event is to be begun: the run is to end, or this is a child of the process whose events they are.
 ---@return boolean
 function Hub:halting()
@@ -373,8 +366,13 @@ function Hub:turn(deadline, waiter, regardless)
     return false
   end
   self:signals()
-  if self.loop.exiting then look_at_host(self) end
+  if self.loop.exiting and not self.exit_seen and self:exiting() then
+    self.exit_seen = true  -- the dispatcher learns of it once
+    self.parking:changed()
+  end
   if self.stop_now and not regardless then return false end
+  -- By a hook's wait: what woke us may be taken, too.
+  if waiter and waiter.done then return true end
   self:rest(deadline, waiter)
   return true
 end
@@ -384,9 +382,14 @@ end
 ---@param deadline number
 ---@return boolean
 function Hub:await(waiter, deadline)
+  -- A debug hook may wait in the midst of another's wait, and take its answer along: that one must not sleep then.
+  local outer = self.awaited
+  self.awaited = waiter
   while not waiter.done do
     if not self:turn(deadline, waiter) then break end
   end
+  self.awaited = outer and not outer.done and outer
+  if outer and outer.done and self.loop.main_turns and not self.pool then self.core:poke() end
   if self.parking.first then self.parking:pass_on() end
   return waiter.done or false
 end
@@ -455,31 +458,28 @@ local function finish(self, call, what, deadline)
   return nil, mismatch.explain(call.value)
 end
 
+-- Its result, or nil, err; and what the answer has more.
+local function operate(self, name, args, timeout)
+  local call = setmetatable({ done = false }, Call)
+  local deadline = now() + timeout
+  local result, err = submit(self, call, deadline, self.core.rpc, name, args, timeout)
+  if result then result, err = finish(self, call, name, deadline + GRACE) end
+  return result, err, call
+end
+
 --- One topology operation: its result (true when there is none), or nil, err.
 ---@param name string
 ---@param args table
 ---@param timeout? number
 function Hub:call(name, args, timeout)
-  timeout = timeout or self.config.timeout
-  local call = setmetatable({ done = false }, Call)
-  local deadline = now() + timeout
-  local ok, err = submit(self, call, deadline, self.core.rpc, name, args, timeout)
-  if not ok then return nil, err end
-  return finish(self, call, name, deadline + GRACE)
+  local result, err = operate(self, name, args, timeout or self.config.timeout)
+  return result, err
 end
 
 --- basic.get: a delivery, false when the queue is empty, or nil, err.
 function Hub:get(queue)
-  local call = setmetatable({ done = false }, Call)
-  local timeout = self.config.timeout
-  local deadline = now() + timeout
-  local ok, err = submit(self, call, deadline, self.core.rpc, "get", { queue = queue }, timeout)
-  if not ok then return nil, err end
-  if not self:await(call, deadline + GRACE) then
-    self.waiting[call.id] = nobody
-    return nil, self:overdue("get")
-  end
-  if not call.ok then return nil, call.value end
+  local result, err, call = operate(self, "get", { queue = queue }, self.config.timeout)
+  if not result then return nil, err end
   return call.value or false, call.more
 end
 
