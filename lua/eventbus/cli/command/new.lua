@@ -10,7 +10,7 @@ function new.define(parser)
   parser:option("--queue", "An existing queue to consume; default: one of its own, NAME."):argname("QUEUE")
   parser:epilog([[
   eventbus new welcome --event customer.created
-  busted --lua=lua5.4                       its spec passes (the Lua that eventbus is installed for)
+  busted --lua=lua5.4                       its spec passes (your Lua)
   eventbus run welcome.lua --reload         it runs]])
 end
 
