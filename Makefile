@@ -140,7 +140,7 @@ build: $(MODULE)
 deps:
 	@$(DEPS) build demo test
 
-.PHONY: deps-demo deps-lint deps-rock deps-deb deps-nginx deps-chaos deps-hosts
+.PHONY: deps-demo deps-lint deps-rock deps-deb deps-nginx deps-hosts
 deps-demo:
 	@$(DEPS) build demo
 deps-lint:
@@ -152,8 +152,6 @@ deps-deb:
 	@$(DEPS) deb
 deps-nginx:
 	@tools/deps --lua jit build nginx
-deps-chaos:
-	@$(DEPS) build demo chaos
 deps-hosts:
 	@tools/deps --lua jit build hosts
 	@tools/deps --lua 5.3 build
@@ -174,7 +172,7 @@ openresty: deps-demo deps-nginx
 ## test       C unit tests and busted specs against a real broker; SPEC=path runs one spec, BUSTED=... adds options
 .PHONY: test
 test: deps
-	@$(MAKE) --no-print-directory build fork-module ctests interop $(PEERS)/c LUA=$(LUA)
+	@$(MAKE) --no-print-directory build spec-modules ctests interop $(PEERS)/c LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
 		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)scaling) $(BUSTED)
 
@@ -235,16 +233,16 @@ tsan:
 ## test-asan  all specs under AddressSanitizer and UndefinedBehaviorSanitizer; CORE=1: of the core only; SPEC=, BUSTED=
 ## test-tsan  the same under ThreadSanitizer
 .PHONY: test-asan test-tsan
-# Not fork, what measures memory or preloads a library, and what is said of the release's build and interpreter: docs/testing.md says why.
+# Not fork, what measures memory, and what is said of the release's build and interpreter: docs/testing.md says why.
 OF_CORE = bus consumer core deadletter envelope exit faults json json_scratch settled stop tls unconfirmed
 SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),spec --exclude-pattern=fork) \
-	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)scaling$(COMMA)memory$(COMMA)preload$(COMMA)release
+	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)scaling$(COMMA)memory$(COMMA)release
 test-asan: deps
-	@$(MAKE) --no-print-directory FLAVOUR=asan build host fork-module LUA=$(LUA)
+	@$(MAKE) --no-print-directory FLAVOUR=asan build host spec-modules LUA=$(LUA)
 	@$(MAKE) --no-print-directory interop LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --flavour asan --busted $(or $(SPEC),$(SANITIZED)) $(BUSTED)
 test-tsan: deps
-	@$(MAKE) --no-print-directory FLAVOUR=tsan build host LUA=$(LUA)
+	@$(MAKE) --no-print-directory FLAVOUR=tsan build host spec-modules LUA=$(LUA)
 	@$(MAKE) --no-print-directory interop LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --flavour tsan --busted $(or $(SPEC),$(SANITIZED)) $(BUSTED)
 
@@ -301,18 +299,18 @@ fuzz-all:
 
 ## chaos      real brokers, one and a cluster of three, and all that can break: MINUTES=30 SEED=7 NODES=1|3 FAULT= (docs/testing.md)
 .PHONY: chaos soak chaos-mutants
-chaos: deps-chaos
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+chaos: deps-demo
+	@$(MAKE) --no-print-directory build spec-modules LUA=$(LUA)
 	@tools/env $(LUA) -- @lua spec/chaos/main.lua '$(SEED)' '$(MINUTES)' '$(NODES)' '' '$(FAULT)'
 
 ## chaos-mutants each mistake of spec/chaos/mutants.lua, put into a copy, is reported by a round on a real broker: half a minute
-chaos-mutants: deps-chaos
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+chaos-mutants: deps-demo
+	@$(MAKE) --no-print-directory build spec-modules LUA=$(LUA)
 	@tools/env $(LUA) -- @lua tools/chaos-mutants $(BUILD)/chaos-mutants
 
 ## soak       a steady rate and a fault every 20 s: memory, descriptors and threads stay flat; MINUTES=10 SEED=7
-soak: deps-chaos
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+soak: deps-demo
+	@$(MAKE) --no-print-directory build spec-modules LUA=$(LUA)
 	@tools/env $(LUA) -- @lua spec/chaos/soak.lua '$(SEED)' '$(MINUTES)'
 
 ## fuzz-lua   the targets in Lua without libFuzzer, on any Lua, drawn from seeds: SECONDS=60 FIRST=1 COUNT=, LUA=
@@ -478,7 +476,7 @@ clean:
 help:
 	@sed -n 's/^## /  make /p' Makefile
 
-.PHONY: objects ctests interop fork-module host
+.PHONY: objects ctests interop spec-modules host
 objects: $(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(CTEST_SOURCES:spec/c/%.c=$(CTEST_DIR)/%.o) \
 	$(LUA_CTEST_SOURCES:spec/c/%.c=$(LUA_CTEST_DIR)/%.o) \
 	$(SIM_SOURCES:spec/sim/%.c=$(SIM_DIR)/%.o)
@@ -486,14 +484,19 @@ objects: $(ENGINE_OBJECTS) $(BINDING_OBJECTS) $(CTEST_SOURCES:spec/c/%.c=$(CTEST
 ctests: $(CTESTS)
 	@:
 
-# fork() for the fork spec.
+# What specs need of the system: fork() from Lua, and names of their own for a resolver.
 FORK_MODULE = $(MODULE_DIR)/spec/fork.so
-fork-module: $(FORK_MODULE)
+NAMES_MODULE = $(MODULE_DIR)/spec/names.so
+spec-modules: $(FORK_MODULE) $(NAMES_MODULE)
 	@:
 
 $(FORK_MODULE): spec/support/fork.c src/lua_compat.h | $(BUILD)/$(LUA_NAME)/headers
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) -Isrc $(LUA_CFLAGS) $(ALL_CFLAGS) $(MODULE_LDFLAGS) $(LDFLAGS) -o $@ $<
+
+$(NAMES_MODULE): spec/support/names.c
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(ALL_CFLAGS) $(MODULE_LDFLAGS) $(LDFLAGS) -o $@ $< -ldl
 
 # The consumer and publisher of the platform's Go services, for the interop spec.
 interop: $(if $(wildcard spec/go/*.go),$(BUILD)/interop)

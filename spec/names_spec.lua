@@ -21,7 +21,25 @@ local CLIENT = [[
   end
 ]]
 
-describe("a broker's name #preload", function()
+-- Four threads look up at once, and each answer is one of the two addresses.
+local LOOKUPS = [[
+  local uv = require "luv"
+  local left = 20000
+  local function look()
+    if left == 0 then return end
+    left = left - 1
+    uv.getaddrinfo("broker.example", "5672", { socktype = "stream" }, function(err, list)
+      assert(not err, err)
+      assert(list[1].addr == "127.0.0.2" or list[1].addr == "127.0.0.3", list[1].addr)
+      look()
+    end)
+  end
+  for _ = 1, 4 do look() end
+  uv.run()
+  print "done"
+]]
+
+describe("a broker's name", function()
   local routes, running
 
   setup(function() routes = proxy.start() end)
@@ -53,5 +71,20 @@ describe("a broker's name #preload", function()
     wait_until(function() return confirmed() > before + 3, running:output() end, 60, "it publishes to the second")
     assert.is_nil(running:output():match "[^\n]*timeout[^\n]*")
     assert.is_true(b:queue(vhost, "names.spec").messages > before)
+  end)
+
+  it("may change while many threads look it up", function()
+    local names, address = resolver.new(program.folder() .. "/hosts"), FIRST
+    names:point(NAME, address)
+    local looking = program.start("lookups", { program.lua(), "-e", LOOKUPS }, names.environment)
+    wait_until(function()
+      for _ = 1, 500 do
+        address = address == FIRST and SECOND or FIRST
+        names:point(NAME, address)
+      end
+      return looking:ended()
+    end, 60, "all have an answer")
+    assert.are.equal(0, looking:wait(1), looking:output())
+    assert.are.equal("done\n", looking:output())
   end)
 end)

@@ -131,7 +131,8 @@ local function check_clients(self)
   for _, list in ipairs { self.publishers, self.consumers } do
     for _, each in ipairs(list) do
       if each.process:ended() then
-        error(("%s ended by itself:\n%s"):format(each.name, each.process:output():sub(-2000)), 0)
+        error(("%s ended by itself, with %s:\n%s"):format(each.name, tostring(each.process:wait(1)),
+          each.process:output():sub(-2000)), 0)
       end
     end
   end

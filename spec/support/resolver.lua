@@ -4,31 +4,25 @@
 ---     names:point("broker.example", "127.0.0.2")     -- at once, also for a process that runs
 ---     program.start("client", command, names.environment)
 ---
--- Only root changes /etc/hosts; libnss_wrapper reads a file of ours instead, again whenever it has changed. HOSTALIASES
--- only gives names for names that a DNS server knows, and asks one.
+-- Only root changes /etc/hosts; names.c, preloaded, reads a file of ours first. HOSTALIASES only gives names for names
+-- that a DNS server knows, and asks one.
 
 local resolver = {}
 
 local Resolver = {}
 Resolver.__index = Resolver
 
-local WRAPPER = { "/usr/lib/x86_64-linux-gnu/libnss_wrapper.so", "/usr/lib/aarch64-linux-gnu/libnss_wrapper.so",
-  "/usr/lib/libnss_wrapper.so", "/usr/lib64/libnss_wrapper.so" }
-
-local function wrapper()
-  for _, path in ipairs(WRAPPER) do
-    local file = io.open(path, "rb")
-    if file then
-      file:close()
-      return path
-    end
-  end
-  error("libnss_wrapper.so is missing; type: make deps", 0)
+local function preloaded()
+  local path = os.getenv "EVENTBUS_CPATH" .. "/spec/names.so"
+  local file = io.open(path, "rb")
+  if not file then error(path .. " is missing; type: make names-module", 0) end
+  file:close()
+  return path
 end
 
 --- `path`: of the file with the names; none is known yet.
 function resolver.new(path)
-  return setmetatable({ path = path, environment = { LD_PRELOAD = wrapper(), NSS_WRAPPER_HOSTS = path } }, Resolver)
+  return setmetatable({ path = path, environment = { LD_PRELOAD = preloaded(), EVENTBUS_SPEC_NAMES = path } }, Resolver)
 end
 
 --- From now on the name has this address, and no other name has any.
