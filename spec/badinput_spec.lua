@@ -20,7 +20,7 @@ end)
 teardown(function() bus:close() end)
 
 local function pump(condition, what, seconds)
-  local deadline = core.now() + (seconds or 10)
+  local deadline = core.now() + (seconds or 20)
   while not condition() do
     if core.now() > deadline then error("waited in vain until " .. what, 2) end
     eventbus.assert(bus:poll(0.05))
@@ -33,7 +33,7 @@ local function refused(code, opts, within)
   local other, err = eventbus.connect(opts)
   assert.is_nil(other)
   assert.are.equal(code, err.code, tostring(err))
-  assert.is_true(core.now() - began < (within or 5), tostring(err))
+  assert.is_true(core.now() - began < (within or 20), tostring(err))
   return err
 end
 
@@ -96,7 +96,7 @@ describe("eventbus.connect", function()
     for name, value in pairs { RABBITMQ_URL = "http://x:s3cret@y", RABBITMQ_PREFETCH = "lots" } do
       local p = program.start("env", { program.lua(), "-e", [[print(select(2, require("eventbus").connect()))]] },
         { RABBITMQ_URL = url, [name] = value })
-      assert.are.equal(0, p:wait(10))
+      assert.are.equal(0, p:wait(20))
       assert.is_truthy(p:output():find("invalid: environment variable " .. name, 1, true), p:output())
       assert.is_nil(p:output():find("s3cret", 1, true))
     end

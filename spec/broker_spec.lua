@@ -23,7 +23,7 @@ end
 describe("wait_until", function()
   it("returns what the condition returned", function()
     local calls = 0
-    assert.are.equal("yes", wait.wait_until(function() calls = calls + 1; return calls == 3 and "yes" end, 1, "third call"))
+    assert.are.equal("yes", wait.wait_until(function() calls = calls + 1; return calls == 3 and "yes" end, 20, "third call"))
     assert.are.equal(3, calls)
   end)
 

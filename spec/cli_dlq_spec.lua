@@ -353,7 +353,7 @@ describe("eventbus dlq", function()
     local p = replay()
     wait_until(function() return count(bus, WORK) >= 2000 end, 60, "some are replayed")
     p:signal "KILL"
-    assert.are.equal(137, p:wait(10))
+    assert.are.equal(137, p:wait(20))
     wait_until(function() return count(bus, DLQ) + count(bus, WORK) >= N end, 20, "the others are back")
     local killed, back = count(bus, WORK), count(bus, DLQ)
     assert.is_true(back > 0, "the kill came too late to show anything")

@@ -239,7 +239,7 @@ describe("eventbus publish", function()
     local p = start()
     wait_until(function() return count() >= 1500 end, 60, "some are published")
     p:signal "KILL"
-    assert.are.equal(137, p:wait(10))
+    assert.are.equal(137, p:wait(20))
     local killed = count()
     p = start()
     wait_until(function() return count() >= killed + 2500 end, 60, "some more are published")

@@ -153,7 +153,7 @@ describe("http.request", function()
       file:write(("local a, err = require('eventbus.http').request('GET', %q) print(a and a.status or err)"):format(url))
       file:close()
       local child = program.start("ask", { program.lua(), script }, { SSL_CERT_FILE = ca })
-      assert(child:wait(15))
+      assert(child:wait(20))
       return child:output()
     end
     assert.equal("200\n", ask(p.url, tls .. "/ca.pem"))

@@ -27,7 +27,7 @@ describe("a process that a test has started", function()
     end
     wait_until(lives, 20, "the command runs")
     owner:signal "KILL"
-    owner:wait(10)
+    owner:wait(20)
     wait_until(function() return not lives() end, 20, "the command has ended")
   end)
 end)

@@ -29,7 +29,7 @@ local function publish(name, data)
 end
 
 local function pump(condition, what, seconds)
-  local deadline = core.now() + (seconds or 10)
+  local deadline = core.now() + (seconds or 20)
   while not condition() do
     if core.now() > deadline then error("waited in vain until " .. what, 2) end
     eventbus.assert(bus:poll(0.05))

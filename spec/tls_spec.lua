@@ -33,7 +33,7 @@ describe("eventbus.connect over TLS", function()
     eventbus.assert(bus:publish("", "tls.test", { text = ("x"):rep(300000) }, { routing_key = "tls.spec" }))
     local size
     eventbus.assert(bus:subscribe("tls.spec", function(event) size = #event.data.text end))
-    while not size do bus:poll(5) end
+    while not size do bus:poll(20) end
     assert.are.equal(300000, size)
     bus:close()
   end)

@@ -53,8 +53,8 @@ TEST(whoever_waits_for_each_confirm_sends_and_receives_himself) {
   }
   CHECK(led >= 500);
   CHECK(turns - led <= turns / 4);
-  eb_bus_shutdown(bus, 5000);
-  CHECK(ends(bus, 5000));
+  eb_bus_shutdown(bus, PATIENCE_MS);
+  CHECK(ends(bus, PATIENCE_MS));
   leave(bus);
   CHECK_INT(b.publishes, 20 + 500 * rounds);
   CHECK_INT(b.closed_in_order, 1);
@@ -74,8 +74,8 @@ TEST(a_connection_lost_under_the_lead_comes_back_and_nothing_is_lost) {
   eb_bus *bus = bus_on(HANG_UP);
   CHECK_INT(confirmed_one_at_a_time(bus, 400), 400);
   CHECK(b.connections >= 400 / HANG_UP_AFTER);
-  eb_bus_shutdown(bus, 5000);
-  CHECK(ends(bus, 5000));
+  eb_bus_shutdown(bus, PATIENCE_MS);
+  CHECK(ends(bus, PATIENCE_MS));
   leave(bus);
 }
 

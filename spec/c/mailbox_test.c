@@ -8,7 +8,7 @@
 
 #include "check.h"
 
-enum { MANY = 20000, PATIENCE_MS = 10000 };
+enum { MANY = 20000, PATIENCE_MS = 30000 };
 
 static bool readable (const eb_wake *w, int ms) {
   struct pollfd p = {w->read_fd, POLLIN, 0};

@@ -33,7 +33,7 @@
 #include "addresses.h"
 #include "check.h"
 
-enum { PATIENCE_MS = 10000 };
+enum { PATIENCE_MS = 30000 };
 
 /* Certificates: a CA, a stranger's CA, and leaves of them, as files. */
 

@@ -32,7 +32,7 @@ end
 
 function Client:kill()
   self.process:signal "KILL"
-  self.process:wait(10)
+  self.process:wait(20)
 end
 
 --- SIGTERM; its exit code, nil when it still runs after `seconds`.

@@ -218,7 +218,7 @@ end, "go")
 test("coroutines wait beside a run, each for its own time", function(t)
   local over, timed_out = false, nil
   t.host.go(function()
-    assert(t.bus:run { timeout = 2, signals = false })
+    assert(t.bus:run { timeout = 60, signals = false })
     over = true
   end)
   t.host.go(function()
@@ -228,6 +228,7 @@ test("coroutines wait beside a run, each for its own time", function(t)
     local never = setmetatable({ done = false, _hub = t.bus._hub }, getmetatable(ticket))
     local _, err = never:wait(0.1)
     timed_out = err.code == "timeout" and not over
+    t.bus:stop()
   end)
   t.wait_until(function() return over and timed_out ~= nil end, "both are over")
   assert(timed_out, "the shorter wait ended first")
@@ -333,7 +334,7 @@ test("stop and close from another coroutine end a run and every wait", function(
   t.host.sleep(0.1)
   fill(t, 2)
   t.wait_until(function() return begun == 2 end, "both are being handled")
-  t.eventbus.assert(other:close(5))
+  t.eventbus.assert(other:close(20))
   assert(other:stats().closed)
   t.wait_until(function() return #results == 20 and ran end, "all are told")
   for _, code in ipairs(results) do assert(code == "closed", code) end
