@@ -518,7 +518,7 @@ describe("bus:get", function()
       wait_until(function()
         message = bus:get("all")
         return message
-      end, 15, "it is in its queue again")
+      end, 30, "it is in its queue again")
       assert.are.equal(n, eventbus.assert(message:event()).data.n)
       assert.is_true(message:redelivered())
       assert.is_true(message:ack())

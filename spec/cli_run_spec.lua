@@ -235,7 +235,7 @@ end)]]
     assert.are.equal(130, p:wait(20))
     assert.matches("begun\nended\n", p:output(), 1, true)
     assert.matches("has stopped: 1 handled", p:output(), 1, true)
-    wait_until(function() return node:queue(vhost, q).messages_ready == 1 end, 10, "the second is back")
+    wait_until(function() return node:queue(vhost, q).messages_ready == 1 end, 30, "the second is back")
   end)
 
   it("ends in order although the script's own stop raises, and says so", function()
@@ -263,7 +263,7 @@ end)]]
       assert.is_nil(p:wait(0.3))
       p:signal "TERM"
       assert.is_truthy(p:wait(20))
-      wait_until(function() return node:queue(vhost, q).messages_ready == 1 end, 10, "the event is back")
+      wait_until(function() return node:queue(vhost, q).messages_ready == 1 end, 30, "the event is back")
     end
   end)
 end)
@@ -299,7 +299,7 @@ end)]], { QUEUE = q })
     assert.is_true(alive(list["bot.1"]) and alive(list["bot.2"]))
     p:signal "KILL"
     wait_until(function() return not alive(list["bot.1"]) and not alive(list["bot.2"]) end, 20, "both have ended")
-    wait_until(function() return node:queue(vhost, q).consumers == 0 end, 10, "nobody consumes")
+    wait_until(function() return node:queue(vhost, q).consumers == 0 end, 30, "nobody consumes")
   end)
 
   it("in a crash loop are started ever more seldom, and that is said", function()
@@ -511,7 +511,7 @@ describe("a worker that reloads", function()
     password "wrong"
     finally(function() password "right" end)
     node:close_connections("closed by the test", place)
-    wait_until(function() return node:connections(place) == 0 end, 10, "the connections are closed")
+    wait_until(function() return node:connections(place) == 0 end, 30, "the connections are closed")
     write(go, "")
     says(p, "cannot connect, will try again", 60)
     password "right"

@@ -193,7 +193,7 @@ describe("eventbus topology export", function()
     assert.are.same({}, p.broker:queue(p.vhost, "search.products").arguments)
     -- A message that is rejected goes where the policy says.
     eventbus.assert(p.bus:publish("products", "product.created", { sku = "SKU001" }))
-    local message = wait_until(function() return p.bus:get("search.products") end, 10, "the event is in its queue")
+    local message = wait_until(function() return p.bus:get("search.products") end, 30, "the event is in its queue")
     message:reject(false)
     wait_until(function() return p.broker:queue(p.vhost, "deadletter.search.products").messages == 1 end, 10,
       "the dead letter is in its queue")

@@ -73,7 +73,7 @@ describe("the demo", function()
     wait(function()
       local left = left_of(started)
       return left == "", left
-    end, 10, "nothing is left")
+    end, 30, "nothing is left")
   end)
 
   it("leaves nothing behind even when it is killed", function()
@@ -86,6 +86,6 @@ describe("the demo", function()
     wait(function()
       local left = left_of(started)
       return left == "", left
-    end, 15, "nothing is left")
+    end, 30, "nothing is left")
   end)
 end)
