@@ -132,13 +132,13 @@ echo x >>%s/tries
 
   it("ends a program that takes too long, and all that it has started", function()
     local q, folder = queue(), program.folder()
-    local p = start(q, { "--timeout", "1s", "--retry-count", "0", "--", shell(([[
+    local p = start(q, { "--timeout", "3s", "--retry-count", "0", "--", shell(([[
 trap '' TERM
 sleep 1000 & echo $! >%s/child
 echo waiting >&2
 while :; do sleep 1; done]]):format(folder)) })
     publish(q, {})
-    assert.are.equal("it took longer than 1 s: waiting", (dead_letter(q)))
+    assert.are.equal("it took longer than 3 s: waiting", (dead_letter(q)))
     local child = io.open(folder .. "/child"):read("*l")
     wait_until(function()
       local result = os.execute("kill -0 " .. child .. " 2>/dev/null")

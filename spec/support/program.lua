@@ -5,6 +5,7 @@
 
 package.path = package.path .. ";./examples/?.lua"
 local children = require "demo.children"
+local wait = require "spec.support.wait"
 
 local program = {}
 program.__index = program
@@ -60,8 +61,26 @@ function program:ended()
   return children.ended(self.child)
 end
 
+-- The bit of a signal in the masks of /proc/PID/status.
+local PENDING = { INT = 0x2, TERM = 0x4000 }
+
+-- Whether a signal that was sent to the process waits there still: one sent now would be the same.
+local function pending(pid, bit)
+  local file = io.open(("/proc/%s/status"):format(pid), "rb")
+  if not file then return false end
+  local text = file:read("*a")
+  file:close()
+  local mask = tonumber(text:match "ShdPnd:%s*%x-(%x%x%x%x%x%x%x%x)\n" or 0, 16)
+  return mask % (2 * bit) >= bit
+end
+
+--- Sends it. TERM and INT have been taken when it returns, if that takes no more than 20 s: so two of them are two.
 function program:signal(name)
   children.signal(self.child, name)
+  local bit = PENDING[name]
+  if not bit then return end
+  local deadline = wait.now() + 20
+  while pending(self.child.pid, bit) and wait.now() < deadline do wait.sleep(0.01) end
 end
 
 --- Its exit code (128 + n after signal n), nil when it still runs after `seconds`.
