@@ -152,7 +152,7 @@ describe("heartbeats", function()
 
   -- A machine that stands still for 4 s loses its connection rightly: then it has another try.
   it("go on while a handler sleeps for 30 s with heartbeat=2", function()
-    local tries, undisturbed = 0, false
+    local tries, undisturbed = 0
     repeat
       tries = tries + 1
       local bus = connect(b, { heartbeat = 2 })
@@ -178,7 +178,7 @@ describe("heartbeats", function()
     local bus = connect(b, { heartbeat = 2 })
     local noticed
     bus:on_notice(function(notice) if notice.event == "down" then noticed = core.now() end end)
-    local tries, took = 0, nil
+    local tries, took = 0
     repeat
       tries, noticed = tries + 1, nil
       b:freeze()
@@ -194,6 +194,36 @@ describe("heartbeats", function()
     until took <= 6.5 or tries == 5
     print(("\n  frozen broker noticed after %.1f s (heartbeat 2 s)"):format(took))
     assert.is_true(took <= 6.5)
+    bus:close()
+  end)
+end)
+
+describe("refusals", function()
+  local b = broker.shared()
+
+  -- The broker's channels of publishes with confirms.
+  local function channels(vhost)
+    return b:eval(('[P || P <- rabbit_channel:list(), rabbit_channel:info(P, [vhost, confirm]) =:= '
+      .. '[{vhost, <<"%s">>}, {confirm, true}]]'):format(vhost))
+  end
+
+  -- What a queue's dead leader needs (docs/delivery.md) is seen here of a queue that is full.
+  it("that go on for a second give a publisher a new channel", function()
+    local url, vhost = b:new_vhost()
+    local bus = eventbus.assert(eventbus.connect { url = url, log = false })
+    eventbus.assert(bus:declare { queues = { narrow = { max_length = 1, overflow = "reject-publish" }, wide = {} } })
+    eventbus.assert(bus:publish("", "narrow", {}))
+    local first = channels(vhost)
+    assert.matches("^%[<.*>%]$", first)
+    wait_until(function()
+      bus:publish("", "narrow", {})
+      eventbus.assert(bus:publish("", "wide", {}))
+      local now = channels(vhost)
+      return now ~= first and now ~= "[]", now
+    end, 30, "there is another channel")
+    eventbus.assert(bus:purge("narrow"))
+    eventbus.assert(bus:publish("", "narrow", {}))
+    assert.are.equal(1, bus:stats().core.publish.connections)
     bus:close()
   end)
 end)

@@ -74,6 +74,11 @@ typedef struct publisher {
   size_t solo;          /* sent one at a time: one of them broke a channel */
   eb_ms retry_at;       /* not to be opened before */
   eb_ms expiry;         /* no deadline is earlier than this */
+  /* Renewal: see eb_session_publish.c. */
+  eb_ms refused_since;  /* the channel's first nack; EB_NEVER: none */
+  eb_ms refused_last;
+  int64_t patience_ms;  /* so long nacks are taken */
+  eb_ms renew_by;       /* nothing is sent until then; EB_NEVER: nothing is due */
 } publisher;
 
 typedef struct caller {
@@ -199,6 +204,7 @@ bool channels_flush_acks (eb_session *s, bool all);
 eb_ms channels_ack_deadline (const eb_session *s);
 
 /* eb_session_publish.c */
+void publisher_init (publisher *p, channel_role role);
 publisher *publisher_of (eb_session *s, const channel *ch);
 void publisher_submit (eb_session *s, eb_publish *op);
 bool publisher_pump (eb_session *s, publisher *p);

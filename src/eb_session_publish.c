@@ -10,12 +10,39 @@
 ** A channel error does not say which publish caused it. If only one was in
 ** flight it was that one; otherwise all are sent again one at a time ('solo'),
 ** until the guilty one is alone with the error.
+**
+** A channel that the broker goes on refusing (nack) is given up for a new one,
+** once all that was sent on it is answered. RabbitMQ decides at a channel's first
+** publish to a quorum queue which node it asks (rabbit_fifo_client, 3.10): if that
+** has died, and the queue's new leader was not known yet, it refuses all that the
+** channel sends there until the node is back. Where the refusals have another
+** reason, as a queue's limit, a new channel now and then costs little.
 */
 #include "eb_session_priv.h"
 
 #include <string.h>
 
-enum { REOPEN_DELAY_MS = 1000 };
+enum {
+  REOPEN_DELAY_MS = 1000,
+  PATIENCE_MS = 1000,         /* with nacks; doubles with each renewal */
+  PATIENCE_MOST_MS = 60000,
+  CALM_MS = 60000,            /* without a nack, and patience is as at first */
+  DRAIN_MS = 1000             /* for what was sent to be answered */
+};
+
+static void forget_refusals (publisher *p) {
+  p->refused_since = p->renew_by = EB_NEVER;
+}
+
+void publisher_init (publisher *p, channel_role role) {
+  memset(p, 0, sizeof *p);
+  eb_list_init(&p->pending);
+  p->ch.role = role;
+  p->confirms = role == ROLE_PUBLISH;
+  p->expiry = EB_NEVER;
+  p->patience_ms = PATIENCE_MS;
+  forget_refusals(p);
+}
 
 publisher *publisher_of (eb_session *s, const channel *ch) {
   return ch->role == ROLE_UNCONFIRMED ? &s->loose : &s->pub;
@@ -79,8 +106,37 @@ static bool send_first (eb_session *s, publisher *p) {
   return true;
 }
 
+/* Renewal. */
+
+static void refused (const eb_session *s, publisher *p) {
+  if (p->renew_by != EB_NEVER) return;
+  if (s->now >= eb_ms_after(p->refused_last, CALM_MS))
+    p->patience_ms = PATIENCE_MS;
+  p->refused_last = s->now;
+  if (p->refused_since == EB_NEVER) {
+    p->refused_since = s->now;
+  } else if (s->now >= eb_ms_after(p->refused_since, p->patience_ms)) {
+    p->refused_since = EB_NEVER;
+    p->patience_ms = p->patience_ms * 2 < PATIENCE_MOST_MS ? p->patience_ms * 2
+                                                           : PATIENCE_MOST_MS;
+    p->renew_by = eb_ms_after(s->now, DRAIN_MS);
+  }
+}
+
+/* Closes the channel if that is due and all on it is answered; what does not get
+** an answer holds up the others for a second at most. */
+static bool renew (eb_session *s, publisher *p) {
+  if (p->window.count == 0) {
+    forget_refusals(p);
+    return channel_close(s, &p->ch);
+  }
+  if (s->now >= p->renew_by) p->renew_by = EB_NEVER;
+  return true;
+}
+
 static bool may_send (const eb_session *s, const publisher *p) {
   if (p->pending.count == 0 || s->blocked) return false;
+  if (p->renew_by != EB_NEVER) return false;
   if (p->solo > 0 && p->window.count > 0) return false;
   return !eb_window_full(&p->window) &&
          p->window.bytes < s->config.window_bytes &&
@@ -91,6 +147,8 @@ bool publisher_pump (eb_session *s, publisher *p) {
   if (p->pending.count == 0) return true;
   if (p->ch.state == CHAN_CLOSED)
     return s->now < p->retry_at ? true : open_channel(s, p);
+  if (p->ch.state == CHAN_OPEN && p->renew_by != EB_NEVER && !renew(s, p))
+    return false;
   if (p->ch.state != CHAN_OPEN) return true;
   while (may_send(s, p))
     if (!send_first(s, p)) return false;
@@ -99,7 +157,9 @@ bool publisher_pump (eb_session *s, publisher *p) {
 
 /* Confirms. */
 
-static void answer_confirmed (eb_session *s, eb_publish *op, bool nacked) {
+static void answer_confirmed (eb_session *s, publisher *p, eb_publish *op,
+                              bool nacked) {
+  if (nacked) refused(s, p);
   if (op == NULL) return;
   if (nacked) {
     s->stats.nacked++;
@@ -124,14 +184,14 @@ static bool on_confirm (eb_session *s, publisher *p, uint64_t tag,
   eb_publish *op;
   if (multiple && (tag == 0 || !eb_window_unknown(w, tag))) {
     if (tag == 0) tag = UINT64_MAX;
-    while (eb_window_take_upto(w, tag, &op)) answer_confirmed(s, op, nacked);
+    while (eb_window_take_upto(w, tag, &op)) answer_confirmed(s, p, op, nacked);
     return true;
   }
   if (eb_window_take(w, tag, &op) == EB_TAG_UNKNOWN)
     return session_breakf(s, EB_ERR_PROTOCOL,
                           "a confirm of %llu, which was never published",
                           (unsigned long long)tag);
-  answer_confirmed(s, op, nacked);
+  answer_confirmed(s, p, op, nacked);
   return true;
 }
 
@@ -155,14 +215,24 @@ void publisher_returned (publisher *p, const eb_delivery *d, int code) {
   op->reply_code = code;
 }
 
+/* All on it has been answered: tags begin anew. */
+static bool on_close_ok (eb_session *s, publisher *p) {
+  if (p->ch.state != CHAN_CLOSING)
+    return session_breakf(s, EB_ERR_PROTOCOL,
+                          "channel.close-ok of an open channel");
+  eb_list none;
+  eb_list_init(&none);
+  eb_window_reset(&p->window, &none);
+  channel_forget(s, &p->ch);
+  return true;
+}
+
 bool publisher_method (eb_session *s, publisher *p, amqp_method_t *m) {
   switch (m->id) {
     case AMQP_CHANNEL_OPEN_OK_METHOD:
       if (!p->confirms) p->ch.state = CHAN_OPEN;
       return true;
-    case AMQP_CHANNEL_CLOSE_OK_METHOD:
-      channel_forget(s, &p->ch);
-      return true;
+    case AMQP_CHANNEL_CLOSE_OK_METHOD: return on_close_ok(s, p);
     case AMQP_CONFIRM_SELECT_OK_METHOD:
       p->ch.state = CHAN_OPEN;
       return true;
@@ -211,6 +281,7 @@ void publisher_closed (eb_session *s, publisher *p, const eb_error *why) {
   /* One that timed out may be the guilty one as well. */
   bool alone = p->window.count == 1;
   eb_list_init(&flight);
+  forget_refusals(p);
   eb_window_reset(&p->window, &flight);
   if (flight.count == 1 && alone) {
     answer_failed(s, (eb_publish *)eb_list_pop(&flight), why);
@@ -230,6 +301,8 @@ void publisher_detach (eb_session *s, publisher *p) {
   eb_list flight;
   eb_list_init(&flight);
   channel_forget(s, &p->ch);
+  forget_refusals(p);
+  p->patience_ms = PATIENCE_MS;
   p->retry_at = 0;
   eb_window_reset(&p->window, &flight);
   if (s->config.resend)
@@ -304,6 +377,8 @@ void publisher_expire (eb_session *s, publisher *p) {
 eb_ms publisher_deadline (const eb_session *s, const publisher *p) {
   if (p->pending.count == 0 || s->phase != EB_PHASE_UP) return p->expiry;
   if (p->ch.state == CHAN_CLOSED) return eb_ms_min(p->expiry, p->retry_at);
+  if (p->ch.state == CHAN_OPEN && p->renew_by != EB_NEVER)
+    return eb_ms_min(p->expiry, p->window.count == 0 ? s->now : p->renew_by);
   /* The output was full, and has been written. */
   if (p->ch.state == CHAN_OPEN && may_send(s, p)) return s->now;
   return p->expiry;

@@ -441,3 +441,91 @@ TEST(a_publishing_channel_refused_at_once_is_tried_again_later) {
   WANT(&p, AMQP_CHANNEL_OPEN_METHOD);
   CHECK(peer_end(&p));
 }
+
+TEST(a_channel_that_is_refused_for_a_second_is_renewed_once_all_is_answered) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  uint64_t a = peer_publish(&p, "a", 0);
+  PUBLISHED(&p, "a");
+  CHECK(peer_nack(&p, 1, false));
+  CHECK_INT(peer_outcome(&p, a), EB_ERR_NACKED);
+  peer_sleep(&p, 900);
+  peer_publish(&p, "b", 0);
+  PUBLISHED(&p, "b");
+  CHECK(peer_nack(&p, 2, false));
+  peer_sleep(&p, 100);
+  uint64_t c3 = peer_publish(&p, "c", 0), d = peer_publish(&p, "d", 0);
+  PUBLISHED(&p, "c", "d");
+  CHECK(peer_nack(&p, 3, false));
+  CHECK_INT(peer_outcome(&p, c3), EB_ERR_NACKED);
+  p.manual = true;
+  uint64_t e = peer_publish(&p, "e", 0);
+  WANT(&p, PEER_NOTHING);  /* d is not answered */
+  CHECK(peer_confirm(&p, 4, false));
+  CHECK_INT(peer_outcome(&p, d), EB_OK);
+  WANT(&p, AMQP_CHANNEL_CLOSE_METHOD);
+  CHECK(peer_ok_on(&p, 1, AMQP_CHANNEL_CLOSE_OK_METHOD));
+  p.manual = false;
+  PUBLISHED(&p, "e");
+  CHECK(peer_confirm(&p, 1, false));  /* tags begin anew */
+  CHECK_INT(peer_outcome(&p, e), EB_OK);
+  CHECK_INT(peer_stats(&p).nacked, 3);
+  CHECK_INT(peer_stats(&p).resent, 0);
+  CHECK(peer_end(&p));
+}
+
+TEST(what_is_never_answered_holds_a_renewal_up_for_a_second_only) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  peer_publish(&p, "a", 0);
+  peer_publish(&p, "stuck", 0);
+  PUBLISHED(&p, "a", "stuck");
+  CHECK(peer_nack(&p, 1, false));
+  peer_sleep(&p, 1000);
+  peer_publish(&p, "b", 0);
+  PUBLISHED(&p, "b");
+  CHECK(peer_nack(&p, 3, false));
+  p.manual = true;
+  uint64_t d = peer_publish(&p, "d", 0);
+  peer_sleep(&p, 999);
+  WANT(&p, PEER_NOTHING);
+  peer_sleep(&p, 1);
+  PUBLISHED(&p, "d");
+  CHECK(peer_confirm(&p, 4, false));
+  CHECK_INT(peer_outcome(&p, d), EB_OK);
+  CHECK(peer_end(&p));
+}
+
+TEST(a_publisher_that_is_refused_each_time_renews_its_channel_ever_more_seldom) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  int renewals = 0;
+  uint64_t tag = 0;
+  for (int second = 0; second < 600; second++) {
+    peer_publish(&p, "x", 0);
+    uint32_t got = peer_any(&p);
+    if (got == AMQP_CHANNEL_CLOSE_METHOD) {
+      renewals++;
+      tag = 0;
+      CHECK(peer_ok_on(&p, 1, AMQP_CHANNEL_CLOSE_OK_METHOD));
+      got = peer_any(&p);
+      CHECK_INT(got, AMQP_CHANNEL_OPEN_METHOD);
+    }
+    if (got == AMQP_CHANNEL_OPEN_METHOD) {
+      CHECK(peer_ok_on(&p, 1, AMQP_CHANNEL_OPEN_OK_METHOD));
+      CHECK_INT(peer_any(&p), AMQP_CONFIRM_SELECT_METHOD);
+      CHECK(peer_ok_on(&p, 1, AMQP_CONFIRM_SELECT_OK_METHOD));
+      got = peer_any(&p);
+    }
+    CHECK_INT(got, AMQP_BASIC_PUBLISH_METHOD);
+    CHECK_INT(peer_any(&p), PEER_HEADER);
+    CHECK_INT(peer_any(&p), PEER_BODY);
+    CHECK(peer_nack(&p, ++tag, false));
+    peer_sleep(&p, 1000);
+  }
+  CHECK(renewals >= 10 && renewals <= 16);
+  CHECK(peer_end(&p));
+}
