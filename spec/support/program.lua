@@ -68,9 +68,9 @@ local PENDING = { INT = 0x2, TERM = 0x4000 }
 local function pending(pid, bit)
   local file = io.open(("/proc/%s/status"):format(pid), "rb")
   if not file then return false end
-  local text = file:read("*a")
+  local text = file:read("*a") or ""  -- it has ended meanwhile
   file:close()
-  local mask = tonumber(text:match "ShdPnd:%s*%x-(%x%x%x%x%x%x%x%x)\n" or 0, 16)
+  local mask = tonumber(text:match "ShdPnd:%s*%x-(%x%x%x%x%x%x%x%x)\n" or "0", 16)
   return mask % (2 * bit) >= bit
 end
 
