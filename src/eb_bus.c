@@ -365,12 +365,7 @@ bool eb_bus_confirmed (eb_bus *b, uint64_t id, int64_t ms) {
   for (;;) {
     bool other, rung = eb_inbox_take(&b->inbox, &b->taken);
     size_t have = b->taken.count;
-    if (take_success(b, id, &other)) {
-      /* Re-arms what a thread rang, or the next call would take it for a signal.
-      ** The caller of that looks at signals first, as every sleeper does. */
-      eb_inbox_take(&b->inbox, &b->taken);
-      return true;
-    }
+    if (take_success(b, id, &other)) return true;
     /* Woken for nothing: by a signal's handler, and the caller is to look. */
     if (other || have > MANY || ((rung || woken) && have == had)) return false;
     had = b->taken.count;

@@ -204,25 +204,6 @@ TEST(closing_while_connecting_ends_when_nothing_waits_and_else_at_the_deadline) 
   broker_stop(&b);
 }
 
-/* As over TLS, where the thread alone works, and rings. */
-TEST(an_answer_that_was_rung_leaves_nothing_that_the_next_wait_takes_for_a_signal) {
-  broker b;
-  broker_start(&b, NORMAL);
-  eb_bus *bus = open_on(&b);
-  CHECK(bus != NULL);
-  CHECK_INT(answer_of(bus, publish(bus, PATIENCE_MS), NULL), EB_OK);
-  while (eb_bus_wait(bus, 20))
-    for (eb_item *item; (item = eb_bus_next(bus)) != NULL;) eb_item_free(item);
-  for (int i = 0; i < 5; i++) {
-    uint64_t id = publish(bus, PATIENCE_MS);
-    struct pollfd rung = {.fd = eb_bus_fd(bus), .events = POLLIN};
-    CHECK_INT(poll(&rung, 1, PATIENCE_MS), 1);
-    CHECK(eb_bus_confirmed(bus, id, PATIENCE_MS));
-  }
-  eb_bus_free(bus);
-  broker_stop(&b);
-}
-
 TEST(what_was_sent_and_not_confirmed_is_unknown_at_the_end) {
   static broker b;
   broker_start(&b, NEVER_CONFIRM);
@@ -366,7 +347,6 @@ int main (void) {
   RUN(abandoning_while_connecting_does_not_wait);
   RUN(closing_while_connecting_ends_when_nothing_waits_and_else_at_the_deadline);
   RUN(what_was_sent_and_not_confirmed_is_unknown_at_the_end);
-  RUN(an_answer_that_was_rung_leaves_nothing_that_the_next_wait_takes_for_a_signal);
 #if !defined(EB_TSAN)
   RUN(exit_with_a_live_bus_joins_its_threads);
   RUN(a_bus_that_another_thread_frees_during_an_exit_is_joined_once);
