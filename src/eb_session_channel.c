@@ -136,8 +136,9 @@ bool channel_method (eb_session *s, channel *ch, amqp_method_t *m) {
                           "%s inside the content of a message",
                           amqp_method_name(m->id));
   if (m->id == AMQP_CHANNEL_CLOSE_METHOD) return on_close(s, ch, m->decoded);
+  /* But for what content follows. */
   if (ch->state == CHAN_CLOSING && m->id != AMQP_CHANNEL_CLOSE_OK_METHOD &&
-      m->id != AMQP_BASIC_DELIVER_METHOD)
+      m->id != AMQP_BASIC_DELIVER_METHOD && m->id != AMQP_BASIC_RETURN_METHOD)
     return true;
   switch (ch->role) {
     case ROLE_PUBLISH: case ROLE_UNCONFIRMED:

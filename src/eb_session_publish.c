@@ -11,12 +11,13 @@
 ** flight it was that one; otherwise all are sent again one at a time ('solo'),
 ** until the guilty one is alone with the error.
 **
-** A channel that the broker goes on refusing (nack) is given up for a new one,
-** once all that was sent on it is answered. RabbitMQ decides at a channel's first
+** A channel with a nack at least a second after its first is given up for a new
+** one, once nobody waits for an answer on it. RabbitMQ decides at a channel's first
 ** publish to a quorum queue which node it asks (rabbit_fifo_client, 3.10): if that
 ** has died, and the queue's new leader was not known yet, it refuses all that the
-** channel sends there until the node is back. Where the refusals have another
-** reason, as a queue's limit, a new channel now and then costs little.
+** channel sends there until the node is back. The same may befall the new channel,
+** so it is tried again soon. Where nacks have another reason, as a queue's limit, a
+** new channel now and then costs little.
 */
 #include "eb_session_priv.h"
 
@@ -25,9 +26,9 @@
 enum {
   REOPEN_DELAY_MS = 1000,
   PATIENCE_MS = 1000,         /* with nacks; doubles with each renewal */
-  PATIENCE_MOST_MS = 60000,
+  PATIENCE_MOST_MS = 10000,
   CALM_MS = 60000,            /* without a nack, and patience is as at first */
-  DRAIN_MS = 1000             /* for what was sent to be answered */
+  DRAIN_MS = 200              /* for what was sent to be answered */
 };
 
 static void forget_refusals (publisher *p) {
@@ -123,10 +124,10 @@ static void refused (const eb_session *s, publisher *p) {
   }
 }
 
-/* Closes the channel if that is due and all on it is answered; what does not get
-** an answer holds up the others for a second at most. */
+/* Closes the channel if nobody waits for an answer on it; the broker may owe one to
+** what has timed out. What does not get an answer holds up the others only so long. */
 static bool renew (eb_session *s, publisher *p) {
-  if (p->window.count == 0) {
+  if (p->window.live == 0) {
     forget_refusals(p);
     return channel_close(s, &p->ch);
   }
@@ -215,11 +216,8 @@ void publisher_returned (publisher *p, const eb_delivery *d, int code) {
   op->reply_code = code;
 }
 
-/* All on it has been answered: tags begin anew. */
+/* Nobody waits for what was sent on it: tags begin anew. */
 static bool on_close_ok (eb_session *s, publisher *p) {
-  if (p->ch.state != CHAN_CLOSING)
-    return session_breakf(s, EB_ERR_PROTOCOL,
-                          "channel.close-ok of an open channel");
   eb_list none;
   eb_list_init(&none);
   eb_window_reset(&p->window, &none);
@@ -378,7 +376,7 @@ eb_ms publisher_deadline (const eb_session *s, const publisher *p) {
   if (p->pending.count == 0 || s->phase != EB_PHASE_UP) return p->expiry;
   if (p->ch.state == CHAN_CLOSED) return eb_ms_min(p->expiry, p->retry_at);
   if (p->ch.state == CHAN_OPEN && p->renew_by != EB_NEVER)
-    return eb_ms_min(p->expiry, p->window.count == 0 ? s->now : p->renew_by);
+    return eb_ms_min(p->expiry, p->window.live == 0 ? s->now : p->renew_by);
   /* The output was full, and has been written. */
   if (p->ch.state == CHAN_OPEN && may_send(s, p)) return s->now;
   return p->expiry;

@@ -62,8 +62,8 @@ int main (void) {
   RUN(a_channel_error_without_resend_leaves_the_others_unknown);
   RUN(a_publishing_channel_refused_at_once_is_tried_again_later);
   RUN(a_channel_that_is_refused_for_a_second_is_renewed_once_all_is_answered);
-  RUN(what_is_never_answered_holds_a_renewal_up_for_a_second_only);
-  RUN(a_publisher_that_is_refused_each_time_renews_its_channel_ever_more_seldom);
+  RUN(what_is_not_answered_holds_a_renewal_up_for_a_moment_and_once_timed_out_not_at_all);
+  RUN(a_publisher_that_is_refused_each_time_renews_its_channel_every_ten_seconds_at_most);
   RUN(an_unconfirmed_publish_is_answered_when_it_is_sent_on_a_channel_without_confirms);
   RUN(an_unconfirmed_publish_takes_no_room_in_the_window);
   RUN(an_unconfirmed_publish_waits_for_a_connection_and_is_not_sent_twice);

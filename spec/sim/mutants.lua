@@ -49,7 +49,7 @@ return {
   { "the window has no limit of bytes", "eb_session_publish.c",
     "p->window.bytes < s->config.window_bytes &&", "" },
   { "a channel is renewed with events in flight", "eb_session_publish.c",
-    "if (p->window.count == 0) {\n    forget_refusals(p);", "if (true) {\n    forget_refusals(p);" },
+    "if (p->window.live == 0) {\n    forget_refusals(p);", "if (true) {\n    forget_refusals(p);" },
   { "a renewal waits for what is never answered", "eb_session_publish.c",
     "if (s->now >= p->renew_by) p->renew_by = EB_NEVER;", "" },
   { "tags of a renewed channel go on", "eb_session_publish.c",

@@ -70,6 +70,8 @@ local function pending(pid, bit)
   if not file then return false end
   local text = file:read("*a") or ""  -- it has ended meanwhile
   file:close()
+  -- One that is stopped takes nothing.
+  if text:find "State:%s*T" then return false end
   local mask = tonumber(text:match "ShdPnd:%s*%x-(%x%x%x%x%x%x%x%x)\n" or "0", 16)
   return mask % (2 * bit) >= bit
 end

@@ -15,7 +15,7 @@ Resolver.__index = Resolver
 local function preloaded()
   local path = os.getenv "EVENTBUS_CPATH" .. "/spec/names.so"
   local file = io.open(path, "rb")
-  if not file then error(path .. " is missing; type: make names-module", 0) end
+  if not file then error(path .. " is missing; type: make spec-modules", 0) end
   file:close()
   return path
 end
