@@ -155,7 +155,9 @@ end
 --- node `away`. Returns when that was. Raises after `seconds`, and says who is behind.
 function World:goes_on(time, seconds, away)
   local only = (self.address - 1) % #self.cluster.nodes + 1
-  return goes_on(self, time, seconds, function(flow) return flow.named and only == away end)
+  return self.cluster:without(away, function()
+    return goes_on(self, time, seconds, function(flow) return flow.named and only == away end)
+  end)
 end
 
 --- The same of every flow. A queue gives its events in order: what the broker had before `time` is then handled. Of what
