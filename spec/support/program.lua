@@ -65,7 +65,7 @@ end
 local PENDING = { INT = 0x2, TERM = 0x4000 }
 
 -- Whether a signal that was sent to the process waits there still: one sent now would be the same.
-local function pending(pid, bit)
+local function not_taken(pid, bit)
   local file = io.open(("/proc/%s/status"):format(pid), "rb")
   if not file then return false end
   local text = file:read("*a") or ""  -- it has ended meanwhile
@@ -82,7 +82,7 @@ function program:signal(name)
   local bit = PENDING[name]
   if not bit then return end
   local deadline = wait.now() + 20
-  while pending(self.child.pid, bit) and wait.now() < deadline do wait.sleep(0.01) end
+  while not_taken(self.child.pid, bit) and wait.now() < deadline do wait.sleep(0.01) end
 end
 
 --- Its exit code (128 + n after signal n), nil when it still runs after `seconds`.
