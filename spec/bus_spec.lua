@@ -294,35 +294,42 @@ describe("bus:flush", function()
 
   -- As a handler of signals may, that is run from a hook.
   it("misses no confirm that a hook's own publish has taken, at whichever instruction it comes", function()
-    local other = eventbus.assert(eventbus.connect { url = url, publish_timeout = 20, log = false })
+    local other = eventbus.assert(eventbus.connect { url = url, publish_timeout = 60, log = false })
     eventbus.assert(other:publish("orders", "x", {}))
     local jit = rawget(_G, "jit")
-    if jit then jit.off() end
-    local last, seen, busy, reached, took = 0, nil, false, 0, 0
+    if jit then jit.off(); jit.flush() end  -- compiled code calls no hook
+    local last, seen, busy, reached, place = 0, nil, false, 0, nil
     local function hook()
       if not seen or busy or not debug.getinfo(2, "S").source:find("lua/eventbus/", 1, true) then return end
       seen = seen + 1
       if seen ~= last then return end
-      busy, reached = true, reached + 1
+      busy, reached, place = true, reached + 1, debug.traceback("", 2)
       eventbus.assert(other:publish("orders", "hook", {}))
       busy = false
+    end
+    -- Whether the hook came, and how long it took, with the hook's publish at that instruction.
+    local function publish_at(instruction)
+      local before, began = reached, eventbus.core.now()
+      last, seen = instruction, 0
+      debug.sethook(hook, "", 1)
+      local id, err = other:publish("orders", "x", {})
+      debug.sethook()
+      seen = nil
+      if not id then error(err) end
+      return reached > before, eventbus.core.now() - began
     end
     -- As it comes, and where the wait is not C's.
     for _, how in ipairs { "usual", "in Lua" } do
       if how == "in Lua" then other._hub.confirmed = function() return false end end
-      last = 0
+      local instruction, late = 1, 0
       repeat
-        last, seen = last + 1, 0
-        local before, began = reached, eventbus.core.now()
-        debug.sethook(hook, "", 1)
-        local id, err = other:publish("orders", "x", {})
-        debug.sethook()
-        seen = nil
-        if not id then error(err) end
-        took = math.max(took, eventbus.core.now() - began)
-      until reached == before or took >= 20
-      assert.is_true(took < 20, how)
-      assert.is_true(last > 50)
+        local came, took = publish_at(instruction)
+        -- What is missed is missed there again, until the publish's time is over; a machine that stood still is not.
+        if took < 20 then instruction, late = instruction + 1, 0 else late = late + 1 end
+        if late > 0 then print(("%s, instruction %d: %.1f s%s"):format(how, instruction, took, tostring(place))) end
+      until late == 3 or not came and late == 0
+      assert.are.equal(0, late, how)
+      assert.is_true(instruction > 50)
     end
     if jit then jit.on() end
     assert.is_true(other:close())
