@@ -15,6 +15,7 @@
 #include "eb_acks.h"
 #include "eb_backoff.h"
 #include "eb_codec.h"
+#include "eb_renewal.h"
 #include "eb_session.h"
 #include "eb_window.h"
 
@@ -74,11 +75,7 @@ typedef struct publisher {
   size_t solo;          /* sent one at a time: one of them broke a channel */
   eb_ms retry_at;       /* not to be opened before */
   eb_ms expiry;         /* no deadline is earlier than this */
-  /* Renewal: see eb_session_publish.c. */
-  eb_ms refused_since;  /* the channel's first nack; EB_NEVER: none */
-  eb_ms refused_last;
-  int64_t patience_ms;  /* so long nacks are taken */
-  eb_ms renew_by;       /* nothing is sent until then; EB_NEVER: nothing is due */
+  eb_renewal renewal;
 } publisher;
 
 typedef struct caller {

@@ -11,29 +11,13 @@
 ** flight it was that one; otherwise all are sent again one at a time ('solo'),
 ** until the guilty one is alone with the error.
 **
-** A channel with a nack at least a second after its first is given up for a new
-** one, once nobody waits for an answer on it. RabbitMQ decides at a channel's first
-** publish to a quorum queue which node it asks (rabbit_fifo_client, 3.10): if that
-** has died, and the queue's new leader was not known yet, it refuses all that the
-** channel sends there until the node is back. The same may befall the new channel,
-** so it is tried again soon. Where nacks have another reason, as a queue's limit, a
-** new channel now and then costs little.
+** A channel that the broker refuses is renewed: see eb_renewal.h.
 */
 #include "eb_session_priv.h"
 
 #include <string.h>
 
-enum {
-  REOPEN_DELAY_MS = 1000,
-  PATIENCE_MS = 1000,         /* with nacks; doubles with each renewal */
-  PATIENCE_MOST_MS = 10000,
-  CALM_MS = 60000,            /* without a nack, and patience is as at first */
-  DRAIN_MS = 200              /* for what was sent to be answered */
-};
-
-static void forget_refusals (publisher *p) {
-  p->refused_since = p->renew_by = EB_NEVER;
-}
+enum { REOPEN_DELAY_MS = 1000 };
 
 void publisher_init (publisher *p, channel_role role) {
   memset(p, 0, sizeof *p);
@@ -41,8 +25,7 @@ void publisher_init (publisher *p, channel_role role) {
   p->ch.role = role;
   p->confirms = role == ROLE_PUBLISH;
   p->expiry = EB_NEVER;
-  p->patience_ms = PATIENCE_MS;
-  forget_refusals(p);
+  eb_renewal_init(&p->renewal);
 }
 
 publisher *publisher_of (eb_session *s, const channel *ch) {
@@ -107,37 +90,20 @@ static bool send_first (eb_session *s, publisher *p) {
   return true;
 }
 
-/* Renewal. */
-
-static void refused (const eb_session *s, publisher *p) {
-  if (p->renew_by != EB_NEVER) return;
-  if (s->now >= eb_ms_after(p->refused_last, CALM_MS))
-    p->patience_ms = PATIENCE_MS;
-  p->refused_last = s->now;
-  if (p->refused_since == EB_NEVER) {
-    p->refused_since = s->now;
-  } else if (s->now >= eb_ms_after(p->refused_since, p->patience_ms)) {
-    p->refused_since = EB_NEVER;
-    p->patience_ms = p->patience_ms * 2 < PATIENCE_MOST_MS ? p->patience_ms * 2
-                                                           : PATIENCE_MOST_MS;
-    p->renew_by = eb_ms_after(s->now, DRAIN_MS);
-  }
-}
-
-/* Closes the channel if nobody waits for an answer on it; the broker may owe one to
-** what has timed out. What does not get an answer holds up the others only so long. */
 static bool renew (eb_session *s, publisher *p) {
-  if (p->window.live == 0) {
-    forget_refusals(p);
-    return channel_close(s, &p->ch);
+  switch (eb_renewal_remedy(&p->renewal, p->window.live == 0, s->now)) {
+    case EB_REMEDY_NONE: return true;
+    case EB_REMEDY_CHANNEL: return channel_close(s, &p->ch);
+    case EB_REMEDY_CONNECTION: break;
   }
-  if (s->now >= p->renew_by) p->renew_by = EB_NEVER;
-  return true;
+  return session_breakf(s, EB_ERR_CONNECTION,
+                        "the broker goes on refusing events (nack), and leaves "
+                        "%zu without an answer", p->window.live);
 }
 
 static bool may_send (const eb_session *s, const publisher *p) {
   if (p->pending.count == 0 || s->blocked) return false;
-  if (p->renew_by != EB_NEVER) return false;
+  if (p->renewal.due_by != EB_NEVER) return false;
   if (p->solo > 0 && p->window.count > 0) return false;
   return !eb_window_full(&p->window) &&
          p->window.bytes < s->config.window_bytes &&
@@ -148,7 +114,7 @@ bool publisher_pump (eb_session *s, publisher *p) {
   if (p->pending.count == 0) return true;
   if (p->ch.state == CHAN_CLOSED)
     return s->now < p->retry_at ? true : open_channel(s, p);
-  if (p->ch.state == CHAN_OPEN && p->renew_by != EB_NEVER && !renew(s, p))
+  if (p->ch.state == CHAN_OPEN && p->renewal.due_by != EB_NEVER && !renew(s, p))
     return false;
   if (p->ch.state != CHAN_OPEN) return true;
   while (may_send(s, p))
@@ -160,7 +126,7 @@ bool publisher_pump (eb_session *s, publisher *p) {
 
 static void answer_confirmed (eb_session *s, publisher *p, eb_publish *op,
                               bool nacked) {
-  if (nacked) refused(s, p);
+  if (nacked) eb_renewal_refused(&p->renewal, s->now);
   if (op == NULL) return;
   if (nacked) {
     s->stats.nacked++;
@@ -279,7 +245,7 @@ void publisher_closed (eb_session *s, publisher *p, const eb_error *why) {
   /* One that timed out may be the guilty one as well. */
   bool alone = p->window.count == 1;
   eb_list_init(&flight);
-  forget_refusals(p);
+  eb_renewal_channel_gone(&p->renewal);
   eb_window_reset(&p->window, &flight);
   if (flight.count == 1 && alone) {
     answer_failed(s, (eb_publish *)eb_list_pop(&flight), why);
@@ -299,8 +265,7 @@ void publisher_detach (eb_session *s, publisher *p) {
   eb_list flight;
   eb_list_init(&flight);
   channel_forget(s, &p->ch);
-  forget_refusals(p);
-  p->patience_ms = PATIENCE_MS;
+  eb_renewal_connection_gone(&p->renewal);
   p->retry_at = 0;
   eb_window_reset(&p->window, &flight);
   if (s->config.resend)
@@ -375,8 +340,9 @@ void publisher_expire (eb_session *s, publisher *p) {
 eb_ms publisher_deadline (const eb_session *s, const publisher *p) {
   if (p->pending.count == 0 || s->phase != EB_PHASE_UP) return p->expiry;
   if (p->ch.state == CHAN_CLOSED) return eb_ms_min(p->expiry, p->retry_at);
-  if (p->ch.state == CHAN_OPEN && p->renew_by != EB_NEVER)
-    return eb_ms_min(p->expiry, p->window.live == 0 ? s->now : p->renew_by);
+  eb_ms renewal = p->renewal.due_by;
+  if (p->ch.state == CHAN_OPEN && renewal != EB_NEVER)
+    return eb_ms_min(p->expiry, p->window.live == 0 ? s->now : renewal);
   /* The output was full, and has been written. */
   if (p->ch.state == CHAN_OPEN && may_send(s, p)) return s->now;
   return p->expiry;

@@ -5,6 +5,7 @@
 #include "session_test_frames.c"
 #include "session_test_cuts.c"
 #include "session_test_publish.c"
+#include "session_test_renewal.c"
 #include "session_test_unconfirmed.c"
 #include "session_test_rpc.c"
 #include "session_test_consume.c"
@@ -64,6 +65,8 @@ int main (void) {
   RUN(a_channel_that_is_refused_for_a_second_is_renewed_once_all_is_answered);
   RUN(what_is_not_answered_holds_a_renewal_up_for_a_moment_and_once_timed_out_not_at_all);
   RUN(a_publisher_that_is_refused_each_time_renews_its_channel_every_ten_seconds_at_most);
+  RUN(what_is_refused_too_slowly_for_a_renewal_costs_the_connection_at_the_second_and_is_sent_again);
+  RUN(a_connection_is_given_up_for_slow_refusals_less_and_less_until_a_minute_without_them);
   RUN(an_unconfirmed_publish_is_answered_when_it_is_sent_on_a_channel_without_confirms);
   RUN(an_unconfirmed_publish_takes_no_room_in_the_window);
   RUN(an_unconfirmed_publish_waits_for_a_connection_and_is_not_sent_twice);

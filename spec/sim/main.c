@@ -78,8 +78,8 @@ static void print_tally (const tally *t, double seconds) {
 #define N(x) (unsigned long long)t->x
   printf("simulate: %llu seeds, %llu steps, %.1f s, %.0f seeds/s\n", N(seeds), N(steps), seconds,
          (double)t->seeds / (seconds > 0 ? seconds : 1));
-  printf("  asked %llu, confirmed %llu, taken without a confirm %llu, timed out %llu, returned %llu, refused %llu\n",
-         N(asked), N(confirmed), N(unconfirmed), N(timed_out), N(returned), N(refused));
+  printf("  asked %llu, confirmed %llu, taken without a confirm %llu, timed out %llu, returned %llu, refused %llu, slowly %llu\n",
+         N(asked), N(confirmed), N(unconfirmed), N(timed_out), N(returned), N(refused), N(slowly));
   printf("  delivered %llu, again %llu, settled %llu, lost by right %llu, connections %llu, up %llu\n", N(delivered),
          N(redelivered), N(settled), N(lost_legally), N(conns), N(ups));
   printf("  published where a queue is known to be bound %llu, where all are known %llu\n", N(routed), N(sure));

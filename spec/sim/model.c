@@ -17,7 +17,7 @@ void model_reset (world *w) {
   memset(b->queues, 0, sizeof b->queues);
   memset(b->bindings, 0, sizeof b->bindings);
   b->copy_count = 0;
-  b->named = 0;
+  b->named = b->stuck = 0;
   b->frozen_until = b->withheld_until = b->blocked_until = 0;
   b->blocked = b->prompt = false;
 }
@@ -174,6 +174,8 @@ eb_ms model_due (const world *w) {
     if (l->heartbeat > 0 && l->state != CONN_OVER) t = eb_ms_min(t, l->last_sent + (eb_ms)l->heartbeat * 500);
     if (l->to_client.still_until > w->now) t = eb_ms_min(t, l->to_client.still_until);
     if (l->to_broker.still_until > w->now) t = eb_ms_min(t, l->to_broker.still_until);
+    for (unsigned n = 1; n <= CHANNELS; n++)
+      if (l->channels[n].refuses_at > w->now) t = eb_ms_min(t, l->channels[n].refuses_at);
   }
   return b->frozen_until > w->now ? b->frozen_until : t;
 }

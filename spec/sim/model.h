@@ -83,6 +83,9 @@ typedef struct model_channel {
   owed owed[WINDOW];
   size_t owed_count;
   uint64_t confirmed_upto;   /* every tag up to it was confirmed */
+  bool stuck;            /* refuses one event after the other, slowly */
+  eb_ms refuses_at;
+  unsigned refused;      /* so, while others waited to be sent */
   int last_event;
   uint64_t tag;          /* last delivery's */
   out out[UNACKED];
@@ -132,6 +135,7 @@ typedef struct model {
   eb_ms blocked_until;
   bool blocked;
   bool prompt;           /* the end of a run: everything as soon as possible */
+  unsigned stuck;        /* channels that were */
   amqp_pool_t pool;
 } model;
 

@@ -101,7 +101,7 @@ static void end_publish (world *w, conn *l, unsigned number) {
     w->tally.unconfirmed++;
     return;
   }
-  owed o = {(uint16_t)ch->event, draw_chance(&w->draw, w->plan.nacks), false, ++ch->published};
+  owed o = {(uint16_t)ch->event, ch->stuck || draw_chance(&w->draw, w->plan.nacks), false, ++ch->published};
   if (queues == 0 && ch->mandatory) {
     o.nack = false;
     o.returned = true;
@@ -221,8 +221,33 @@ static bool repeat (world *w, conn *l, unsigned number) {
   return true;
 }
 
+/* The channel asks a node that stands still for each event, and gives it up after a while (seven seconds, of RabbitMQ's).
+ * Whoever has others to send is to do something about it; at the first such channel nothing keeps it from that. */
+static bool refuse_slowly (world *w, conn *l, unsigned number) {
+  enum { SLOW_MS = 7000, MOST = 12 };
+  model_channel *ch = &l->channels[number];
+  if (ch->owed_count == 0) {
+    ch->refuses_at = 0;
+    return false;
+  }
+  if (ch->refuses_at == 0) ch->refuses_at = w->now + SLOW_MS;
+  if (w->now < ch->refuses_at) return false;
+  eb_session_stats stats;
+  eb_session_get_stats(w->user.session, &stats);
+  if (w->user.conn == l && stats.pending > 0 && ch->owed[0].nack) ch->refused++;
+  if (ch->refused > MOST && w->broker.stuck == 1 && !w->poisoned)
+    violate(w, "a channel has refused %u events, one in seven seconds, and more are sent on it", MOST);
+  owed o = ch->owed[0];
+  send_confirm(w, l, number, o.tag, false, o.nack);
+  paid(w, ch, 0);
+  w->tally.slowly++;
+  ch->refuses_at = w->now + SLOW_MS;
+  return true;
+}
+
 bool channel_confirm (world *w, conn *l, unsigned number) {
   model_channel *ch = &l->channels[number];
+  if (ch->stuck) return refuse_slowly(w, l, number);
   bool did = !w->broker.prompt && repeat(w, l, number);
   if (ch->owed_count == 0 || (!w->broker.prompt && draw_below(&w->draw, 3) > 0)) return did;
   size_t i = draw_below(&w->draw, (unsigned)ch->owed_count);
@@ -416,6 +441,10 @@ static void asked_of_open (world *w, conn *l, unsigned number, amqp_method_t *m)
       break;
     case AMQP_CONFIRM_SELECT_METHOD:
       ch->confirms = true;
+      ch->stuck = w->plan.stuck > 0 && !w->broker.prompt && draw_chance(&w->draw, w->plan.stuck);
+      ch->refuses_at = 0;
+      ch->refused = 0;
+      if (ch->stuck) w->broker.stuck++;
       frame_empty(w, l, number, AMQP_CONFIRM_SELECT_OK_METHOD);
       break;
     case AMQP_BASIC_QOS_METHOD: {

@@ -61,6 +61,8 @@ plan plan_draw (draw *d) {
   p.weights[ACT_PUBLISH] += 1;
   /* Not drawn: the other seven eighths of the seeds stay what they were. */
   p.unconfirmed = p.config.seed % 8 == 0 ? 400 : 0;
+  p.stuck = p.config.seed % 8 == 1 ? 700 : 0;
+  if (p.stuck > 0) p.nacks = 0;  /* or the session would have other reasons to spare its connection */
   return p;
 }
 

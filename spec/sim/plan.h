@@ -50,6 +50,7 @@ typedef struct plan {
   unsigned weights[ACT_COUNT];   /* of what the user does next */
   unsigned timeouts;    /* operations with a deadline, in 1/1000 */
   unsigned nacks;       /* confirms that are a nack, in 1/1000 */
+  unsigned stuck;       /* channels that ask a node which stands still, in 1/1000 */
   unsigned unconfirmed; /* publishes that want no confirm, in 1/1000 */
   bool large_bodies;
   bool prepared;        /* exchanges and queues are there already */

@@ -11,7 +11,7 @@
 
 typedef struct tally {   /* of many runs: shows what they were made of */
   uint64_t seeds, steps, asked, confirms, confirmed, unconfirmed, delivered, settled, conns, ups, returned, refused;
-  uint64_t timed_out;
+  uint64_t timed_out, slowly;  /* events refused by a node that stands still */
   uint64_t redelivered, lost_legally;
   uint64_t sure, routed;  /* events whose queues were all known, and some of them */
   uint64_t faults[FAULT_COUNT];
