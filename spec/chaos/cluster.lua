@@ -84,7 +84,7 @@ end
 --- `count` is 1 or 3. Returns when all nodes are up and joined.
 function cluster.start(count, proxy)
   local self = setmetatable({ nodes = {}, proxy = proxy, down = {}, replaced = 0, restarted = 0, closed = 0,
-    moved = 0, forgot = 0, waited = 0 }, Cluster)
+    moved = 0, forgot = 0 }, Cluster)
   local cookie = count > 1 and ("CHAOS%d"):format(os.time()) or nil
   for i = 1, count do self.nodes[i] = new_node(cookie) end
   self.nodes[1]:start()
@@ -164,29 +164,6 @@ function Cluster:surely(f)
   if asked and answered and tonumber(hanging) == 0 then error(result, 0) end
   start_anew(self)
   self:wait_whole(150)
-  return f()
-end
-
--- Closes the connections whose channel waits for another node in the midst of a publish to a quorum queue: how many. The
--- broker raises of a channel that does not end at once; the connection ends.
-local WAITING = [=[
-  length([catch rabbit_networking:close_connection(C, "waits") || C <- lists:usort([C || P <- rabbit_channel:list_local(),
-    {_, Stack} <- [process_info(P, current_stacktrace)], lists:keymember(rabbit_fifo_client, 1, Stack),
-    lists:keymember(rpc, 1, Stack) orelse lists:keymember(erpc, 1, Stack),
-    {_, Dictionary} <- [process_info(P, dictionary)], {{credit_to, C}, _} <- Dictionary])])]=]
-
---- Calls `f`, which waits for what clients do while node `away` is away. A channel may ask that node for a quorum queue
---- whose leader it was (docs/delivery.md); of one that stands still it learns after seconds that it is not there, at each
---- publish. If `f` fails, and a channel waits so, its connection is closed, as an operator would, and `f` is called again.
-function Cluster:without(away, f)
-  local ok, result = pcall(f)
-  if ok then return result end
-  local closed = 0
-  for i, node in ipairs(self.nodes) do
-    if i ~= away and not self.down[i] then closed = closed + tonumber(node:eval(WAITING)) end
-  end
-  if closed == 0 then error(result, 0) end
-  self.waited = self.waited + closed
   return f()
 end
 

@@ -16,7 +16,6 @@ local ACTS = {
   { "moved", "times a delay queue gave nothing back until it was given another leader" },
   { "closed", "connections were closed whose consumers the broker had not told that their queue was gone" },
   { "forgot", "connections were closed whose deliveries a queue counted and no channel knew of" },
-  { "waited", "connections were closed that waited, at each publish, for a node that stood still" },
 }
 
 local function one(result)

@@ -126,7 +126,7 @@ end
 --- `o`: nodes (1 or 3), seed, folder, rate, fault (only those whose names begin so), seconds (nil: every fault once),
 --- gauges (soak, see gauges.lua). Raises nothing. Returns { nodes, seed, kinds = { [name] = { count, longest } }, total
 --- (of the ledger), wrong (texts), seconds, ended = whether it came to its end, and as by an operator: replaced (replicas),
---- restarted (nodes), closed, forgot and waited (connections), moved (leaders) }.
+--- restarted (nodes), closed and forgot (connections), moved (leaders) }.
 function round.run(o)
   local self = setmetatable({ nodes = o.nodes, fault = o.fault, draw = draw.new(o.seed), kinds = {}, began = wait.now() },
     Round)
@@ -172,9 +172,7 @@ function round.run(o)
   for _, text in ipairs(result.wrong) do self.schedule:write("WRONG: ", text, "\n") end
   self.schedule:close()
   local cluster = self.world.cluster or {}
-  for _, act in ipairs { "replaced", "restarted", "closed", "moved", "forgot", "waited" } do
-    result[act] = cluster[act] or 0
-  end
+  for _, act in ipairs { "replaced", "restarted", "closed", "moved", "forgot" } do result[act] = cluster[act] or 0 end
   result.ended = ok
   result.seconds = wait.now() - self.began
   -- Journals of a good round are of no use, and large.
