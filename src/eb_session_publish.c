@@ -90,20 +90,38 @@ static bool send_first (eb_session *s, publisher *p) {
   return true;
 }
 
+/* Renewal. A close sends what there is, and gives nobody up. */
+
+static bool renews (const eb_session *s, const publisher *p) {
+  if (p->renewal.due_by == EB_NEVER) return false;
+  return p->ch.state == CHAN_CLOSING ||
+         (p->ch.state == CHAN_OPEN && !s->closing);
+}
+
 static bool renew (eb_session *s, publisher *p) {
-  switch (eb_renewal_remedy(&p->renewal, p->window.live == 0, s->now)) {
+  bool answered = p->window.live == 0, drains = p->ch.state == CHAN_OPEN;
+  bool held_up = s->blocked || eb_buffer_size(&s->out) > 0;
+  if (held_up && s->now >= p->renewal.due_by) {
+    eb_renewal_put_off(&p->renewal, s->now);
+    return true;
+  }
+  switch (eb_renewal_remedy(&p->renewal, answered, s->now)) {
     case EB_REMEDY_NONE: return true;
     case EB_REMEDY_CHANNEL: return channel_close(s, &p->ch);
     case EB_REMEDY_CONNECTION: break;
   }
-  return session_breakf(s, EB_ERR_CONNECTION,
-                        "the broker goes on refusing events (nack), and leaves "
-                        "%zu without an answer", p->window.live);
+  return drains ? session_breakf(s, EB_ERR_CONNECTION,
+                                 "the broker goes on refusing events (nack), "
+                                 "and leaves %zu without an answer",
+                                 p->window.live)
+                : session_breakf(s, EB_ERR_CONNECTION,
+                                 "the broker goes on refusing events (nack), "
+                                 "and does not close the channel");
 }
 
 static bool may_send (const eb_session *s, const publisher *p) {
   if (p->pending.count == 0 || s->blocked) return false;
-  if (p->renewal.due_by != EB_NEVER) return false;
+  if (renews(s, p)) return false;
   if (p->solo > 0 && p->window.count > 0) return false;
   return !eb_window_full(&p->window) &&
          p->window.bytes < s->config.window_bytes &&
@@ -111,11 +129,11 @@ static bool may_send (const eb_session *s, const publisher *p) {
 }
 
 bool publisher_pump (eb_session *s, publisher *p) {
+  if (publisher_idle(p)) return true;
+  if (renews(s, p) && !renew(s, p)) return false;
   if (p->pending.count == 0) return true;
   if (p->ch.state == CHAN_CLOSED)
     return s->now < p->retry_at ? true : open_channel(s, p);
-  if (p->ch.state == CHAN_OPEN && p->renewal.due_by != EB_NEVER && !renew(s, p))
-    return false;
   if (p->ch.state != CHAN_OPEN) return true;
   while (may_send(s, p))
     if (!send_first(s, p)) return false;
@@ -124,9 +142,7 @@ bool publisher_pump (eb_session *s, publisher *p) {
 
 /* Confirms. */
 
-static void answer_confirmed (eb_session *s, publisher *p, eb_publish *op,
-                              bool nacked) {
-  if (nacked) eb_renewal_refused(&p->renewal, s->now);
+static void answer_confirmed (eb_session *s, eb_publish *op, bool nacked) {
   if (op == NULL) return;
   if (nacked) {
     s->stats.nacked++;
@@ -149,16 +165,21 @@ static bool on_confirm (eb_session *s, publisher *p, uint64_t tag,
                         bool multiple, bool nacked) {
   eb_window *w = &p->window;
   eb_publish *op;
+  bool any = false;
   if (multiple && (tag == 0 || !eb_window_unknown(w, tag))) {
     if (tag == 0) tag = UINT64_MAX;
-    while (eb_window_take_upto(w, tag, &op)) answer_confirmed(s, p, op, nacked);
-    return true;
+    for (; eb_window_take_upto(w, tag, &op); any = true)
+      answer_confirmed(s, op, nacked);
+  } else {
+    eb_tag_status status = eb_window_take(w, tag, &op);
+    if (status == EB_TAG_UNKNOWN)
+      return session_breakf(s, EB_ERR_PROTOCOL,
+                            "a confirm of %llu, which was never published",
+                            (unsigned long long)tag);
+    any = status == EB_TAG_TAKEN;
+    answer_confirmed(s, op, nacked);
   }
-  if (eb_window_take(w, tag, &op) == EB_TAG_UNKNOWN)
-    return session_breakf(s, EB_ERR_PROTOCOL,
-                          "a confirm of %llu, which was never published",
-                          (unsigned long long)tag);
-  answer_confirmed(s, p, op, nacked);
+  if (any) eb_renewal_answered(&p->renewal, nacked, s->now);
   return true;
 }
 
@@ -187,6 +208,7 @@ static bool on_close_ok (eb_session *s, publisher *p) {
   eb_list none;
   eb_list_init(&none);
   eb_window_reset(&p->window, &none);
+  eb_renewal_channel_gone(&p->renewal);
   channel_forget(s, &p->ch);
   return true;
 }
@@ -338,11 +360,13 @@ void publisher_expire (eb_session *s, publisher *p) {
 }
 
 eb_ms publisher_deadline (const eb_session *s, const publisher *p) {
-  if (p->pending.count == 0 || s->phase != EB_PHASE_UP) return p->expiry;
+  if (publisher_idle(p) || s->phase != EB_PHASE_UP) return p->expiry;
+  if (renews(s, p)) {
+    bool drained = p->ch.state == CHAN_OPEN && p->window.live == 0;
+    return eb_ms_min(p->expiry, drained ? s->now : p->renewal.due_by);
+  }
+  if (p->pending.count == 0) return p->expiry;
   if (p->ch.state == CHAN_CLOSED) return eb_ms_min(p->expiry, p->retry_at);
-  eb_ms renewal = p->renewal.due_by;
-  if (p->ch.state == CHAN_OPEN && renewal != EB_NEVER)
-    return eb_ms_min(p->expiry, p->window.live == 0 ? s->now : renewal);
   /* The output was full, and has been written. */
   if (p->ch.state == CHAN_OPEN && may_send(s, p)) return s->now;
   return p->expiry;

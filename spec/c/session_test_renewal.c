@@ -141,42 +141,181 @@ TEST(what_is_refused_too_slowly_for_a_renewal_costs_the_connection_at_the_second
   CHECK(peer_end(&p));
 }
 
-/* Whether the connection is given up meanwhile; then it is made anew. */
-static bool seven_slow_seconds (peer *p, uint64_t *tag) {
-  for (int i = 0; i < 3; i++) peer_publish(p, "x", 20000);
-  peer_sleep(p, 7000);
-  bool ok = p->alive;
-  if (!ok) {
-    peer_lost(p);
-    peer_up(p);
-    *tag = 0;
-  }
+/* As above, to the moment in which the last drain has begun: b and c wait for an answer, d to be sent. */
+static bool up_to_the_last_drain (peer *p, const eb_session_config *c) {
+  bool ok = up(p, c);
+  static const char *const names[] = {"x", "x", "x", "x", "b", "c"};
+  for (int i = 0; i < 6; i++) peer_publish(p, names[i], 0);
   while (peer_published(p) != NULL) {}
-  if (!peer_nack(p, ++*tag, false)) return true;
-  return !ok;
+  for (uint64_t tag = 1; tag <= 4; tag++) {
+    peer_sleep(p, 7000);
+    ok = ok && peer_nack(p, tag, false);
+  }
+  peer_publish(p, "d", 0);
+  return ok && peer_next(p) == PEER_NOTHING;
 }
 
-TEST(a_connection_is_given_up_for_slow_refusals_less_and_less_until_a_minute_without_them) {
+TEST(nothing_is_given_up_while_the_broker_is_blocked_and_what_waited_has_its_time_after_that) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up_to_the_last_drain(&p, &c));
+  amqp_connection_blocked_t m = {peer_text("low on memory")};
+  CHECK(peer_say(&p, 0, AMQP_CONNECTION_BLOCKED_METHOD, &m));
+  peer_sleep(&p, 62500);
+  CHECK(p.alive);
+  CHECK(peer_ok_on(&p, 0, AMQP_CONNECTION_UNBLOCKED_METHOD));
+  peer_sleep(&p, 2499);
+  CHECK(p.alive);
+  WANT(&p, PEER_NOTHING);
+  peer_sleep(&p, 1);
+  CHECK(!p.alive);
+  CHECK(peer_end(&p));
+}
+
+TEST(nothing_is_given_up_for_what_has_not_been_written) {
   peer p;
   eb_session_config c = peer_config();
   CHECK(up(&p, &c));
-  uint64_t tag = 0;
-  eb_ms last = 0;
-  int64_t between = 0;
-  int times = 0;
-  for (int i = 0; i < 300; i++) {
-    if (!seven_slow_seconds(&p, &tag)) continue;
-    if (times > 1) CHECK(p.now - last + 2 * 7000 >= between);
-    if (times > 0) between = p.now - last;
-    last = p.now;
-    times++;
+  peer_publish(&p, "a", 0);
+  peer_publish(&p, "b", 0);
+  PUBLISHED(&p, "a", "b");
+  CHECK(peer_nack(&p, 1, false));
+  peer_sleep(&p, 1000);
+  /* The socket takes nothing from here on. */
+  eb_publish *op = peer_publish_op(&p, "large");
+  eb_session_submit(p.s, &op->item, p.now);
+  CHECK(eb_session_tick(p.s, p.now, &p.err));
+  amqp_basic_nack_t no = {2, 0, 0};
+  peer_put(&p, 1, AMQP_BASIC_NACK_METHOD, &no);
+  CHECK(eb_session_feed(p.s, eb_buffer_bytes(&p.wire), eb_buffer_size(&p.wire), p.now, &p.err));
+  eb_buffer_consume(&p.wire, eb_buffer_size(&p.wire));
+  op = peer_publish_op(&p, "next");
+  eb_session_submit(p.s, &op->item, p.now);
+  for (int i = 0; i < 100; i++) {
+    p.now += 200;
+    CHECK(eb_session_tick(p.s, p.now, &p.err));
+    CHECK(eb_session_deadline(p.s) > p.now);
   }
-  CHECK(times >= 6 && times <= 12);
-  CHECK(between >= 320000);
-  peer_sleep(&p, 60000);
-  int turns = 0;
-  do turns++;
-  while (turns < 100 && !seven_slow_seconds(&p, &tag));
-  CHECK(turns <= 10);
+  PUBLISHED(&p, "large");  /* now it does, and the drain has all its time */
+  peer_sleep(&p, 199);
+  WANT(&p, PEER_NOTHING);
+  CHECK(peer_confirm(&p, 3, false));
+  PUBLISHED(&p, "next");
   CHECK(peer_end(&p));
+}
+
+TEST(what_is_sent_already_is_sent_again_though_nothing_else_waits) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  uint64_t id = 0;
+  for (int i = 0; i < 6; i++) id = peer_publish(&p, "x", 0);
+  PUBLISHED(&p, "x", "x", "x", "x", "x", "x");
+  for (uint64_t tag = 1; tag <= 4; tag++) {
+    peer_sleep(&p, 7000);
+    CHECK(peer_nack(&p, tag, false));
+  }
+  peer_sleep(&p, 5000);
+  CHECK(!p.alive);
+  peer_lost(&p);
+  CHECK(peer_up(&p));
+  PUBLISHED(&p, "x", "x");
+  CHECK(peer_confirm(&p, 2, true));
+  CHECK_INT(peer_outcome(&p, id), EB_OK);
+  CHECK(peer_end(&p));
+}
+
+TEST(a_channel_that_the_broker_does_not_close_costs_the_connection_and_nothing_is_repeated) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up(&p, &c));
+  for (int i = 0; i < 4; i++) peer_publish(&p, "x", 10000);
+  PUBLISHED(&p, "x", "x", "x", "x");
+  CHECK(peer_nack(&p, 1, false));
+  peer_sleep(&p, 7000);
+  CHECK(peer_nack(&p, 2, false));
+  peer_sleep(&p, 3000);  /* the others' time is over */
+  p.manual = true;
+  peer_publish(&p, "y", 0);
+  PUBLISHED(&p, "y");
+  peer_sleep(&p, 4000);
+  CHECK(peer_nack(&p, 3, false));
+  peer_sleep(&p, 7000);
+  CHECK(peer_nack(&p, 4, false));
+  CHECK(peer_nack(&p, 5, false));
+  uint64_t z = peer_publish(&p, "z", 0);
+  WANT(&p, AMQP_CHANNEL_CLOSE_METHOD);
+  peer_sleep(&p, 4999);
+  WANT(&p, PEER_NOTHING);
+  CHECK(p.alive);
+  peer_sleep(&p, 1);
+  CHECK(!p.alive);
+  CHECK(strstr(p.err.message, "does not close the channel") != NULL);
+  p.manual = false;
+  peer_lost(&p);
+  CHECK(peer_up(&p));
+  PUBLISHED(&p, "z");
+  CHECK(peer_confirm(&p, 1, false));
+  CHECK_INT(peer_outcome(&p, z), EB_OK);
+  CHECK_INT(peer_stats(&p).resent, 0);
+  CHECK(peer_end(&p));
+}
+
+TEST(a_channel_or_connection_that_is_lost_while_a_renewal_is_due_has_it_no_longer) {
+  for (int all = 0; all < 2; all++) {
+    peer p;
+    eb_session_config c = peer_config();
+    CHECK(up_to_the_last_drain(&p, &c));
+    if (all) {
+      peer_lost(&p);
+      CHECK(peer_up(&p));
+      PUBLISHED(&p, "b", "c", "d");
+    } else {
+      p.manual = true;
+      CHECK(peer_close_channel(&p, 1, 506, "RESOURCE_ERROR"));
+      WANT(&p, AMQP_CHANNEL_CLOSE_OK_METHOD);
+      WANT(&p, AMQP_CHANNEL_OPEN_METHOD);
+      WANT(&p, AMQP_CONFIRM_SELECT_METHOD);
+      CHECK(peer_ok_on(&p, 1, AMQP_CHANNEL_OPEN_OK_METHOD));
+      CHECK(peer_ok_on(&p, 1, AMQP_CONFIRM_SELECT_OK_METHOD));
+      PUBLISHED(&p, "b");  /* one at a time: one of them may be the reason */
+    }
+    peer_sleep(&p, 6000);
+    CHECK(p.alive);
+    CHECK(peer_end(&p));
+  }
+}
+
+TEST(a_close_sends_what_a_renewal_holds_back) {
+  peer p;
+  eb_session_config c = peer_config();
+  CHECK(up_to_the_last_drain(&p, &c));
+  eb_session_close(p.s, p.now + 8000, p.now);
+  PUBLISHED(&p, "d");
+  peer_sleep(&p, 7000);
+  CHECK(p.alive);
+  CHECK(peer_confirm(&p, 7, true));
+  WANT(&p, AMQP_CONNECTION_CLOSE_METHOD);
+  CHECK(peer_end(&p));
+}
+
+TEST(nacks_of_many_at_a_time_count_and_those_of_what_was_answered_do_not) {
+  for (int again = 0; again < 2; again++) {
+    peer p;
+    eb_session_config c = peer_config();
+    CHECK(up(&p, &c));
+    for (int i = 0; i < 4; i++) peer_publish(&p, "x", 0);
+    PUBLISHED(&p, "x", "x", "x", "x");
+    if (again) CHECK(peer_confirm(&p, 4, true));
+    CHECK(peer_nack(&p, 2, !again));
+    peer_sleep(&p, 1000);
+    CHECK(peer_nack(&p, again ? 2 : 4, !again));
+    p.manual = true;
+    peer_publish(&p, "y", 0);
+    if (again)
+      PUBLISHED(&p, "y");
+    else
+      WANT(&p, AMQP_CHANNEL_CLOSE_METHOD);
+    CHECK(peer_end(&p));
+  }
 }

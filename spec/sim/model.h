@@ -84,6 +84,7 @@ typedef struct model_channel {
   size_t owed_count;
   uint64_t confirmed_upto;   /* every tag up to it was confirmed */
   bool stuck;            /* refuses one event after the other, slowly */
+  bool leaving;          /* the session has closed it */
   eb_ms refuses_at;
   unsigned refused;      /* so, while others waited to be sent */
   int last_event;

@@ -15,6 +15,9 @@ static void clear (model_channel *ch) {
   ch->prefetch = 0;
   ch->consumer[0] = '\0';
   ch->part = PART_NONE;
+  ch->stuck = ch->leaving = false;
+  ch->refuses_at = 0;
+  ch->refused = 0;
 }
 
 void channel_end (world *w, conn *l, unsigned number) {
@@ -33,9 +36,15 @@ void channel_error (world *w, conn *l, unsigned number, unsigned code, const cha
   m.reply_code = (uint16_t)code;
   m.reply_text = frame_text(text);
   frame_method(w, l, number, AMQP_CHANNEL_CLOSE_METHOD, &m);
+  if (l->channels[number].leaving) frame_empty(w, l, number, AMQP_CHANNEL_CLOSE_OK_METHOD);
   channel_end(w, l, number);
   l->channels[number].state = CH_CLOSING;
   l->refused = true;
+}
+
+static void leave (world *w, conn *l, unsigned number) {
+  channel_end(w, l, number);
+  frame_empty(w, l, number, AMQP_CHANNEL_CLOSE_OK_METHOD);
 }
 
 void channel_cancel_consumer (world *w, conn *l, unsigned number) {
@@ -221,8 +230,9 @@ static bool repeat (world *w, conn *l, unsigned number) {
   return true;
 }
 
-/* The channel asks a node that stands still for each event, and gives it up after a while (seven seconds, of RabbitMQ's).
- * Whoever has others to send is to do something about it; at the first such channel nothing keeps it from that. */
+/* The channel asks a node that stands still for each event, and gives it up after a while (seven seconds, of RabbitMQ's);
+ * its close it looks at when it is done with them. Whoever has others to send is to do something about it; at the first
+ * such channel nothing keeps it from that. */
 static bool refuse_slowly (world *w, conn *l, unsigned number) {
   enum { SLOW_MS = 7000, MOST = 12 };
   model_channel *ch = &l->channels[number];
@@ -234,7 +244,8 @@ static bool refuse_slowly (world *w, conn *l, unsigned number) {
   if (w->now < ch->refuses_at) return false;
   eb_session_stats stats;
   eb_session_get_stats(w->user.session, &stats);
-  if (w->user.conn == l && stats.pending > 0 && ch->owed[0].nack) ch->refused++;
+  bool heard = w->user.conn == l && !l->to_client.swallows && !w->broker.blocked;
+  if (heard && stats.pending > 0 && ch->owed[0].nack) ch->refused++;
   if (ch->refused > MOST && w->broker.stuck == 1 && !w->poisoned)
     violate(w, "a channel has refused %u events, one in seven seconds, and more are sent on it", MOST);
   owed o = ch->owed[0];
@@ -242,6 +253,7 @@ static bool refuse_slowly (world *w, conn *l, unsigned number) {
   paid(w, ch, 0);
   w->tally.slowly++;
   ch->refuses_at = w->now + SLOW_MS;
+  if (ch->leaving && ch->owed_count == 0) leave(w, l, number);
   return true;
 }
 
@@ -436,14 +448,12 @@ static void asked_of_open (world *w, conn *l, unsigned number, amqp_method_t *m)
   model_channel *ch = &l->channels[number];
   switch (m->id) {
     case AMQP_CHANNEL_CLOSE_METHOD:
-      channel_end(w, l, number);
-      frame_empty(w, l, number, AMQP_CHANNEL_CLOSE_OK_METHOD);
+      ch->leaving = true;
+      if (!ch->stuck || ch->owed_count == 0) leave(w, l, number);
       break;
     case AMQP_CONFIRM_SELECT_METHOD:
       ch->confirms = true;
       ch->stuck = w->plan.stuck > 0 && !w->broker.prompt && draw_chance(&w->draw, w->plan.stuck);
-      ch->refuses_at = 0;
-      ch->refused = 0;
       if (ch->stuck) w->broker.stuck++;
       frame_empty(w, l, number, AMQP_CONFIRM_SELECT_OK_METHOD);
       break;
@@ -505,7 +515,7 @@ void channel_asked (world *w, conn *l, unsigned number, amqp_method_t *m) {
   if (m->id == AMQP_CHANNEL_OPEN_METHOD) {
     if (ch->state != CH_CLOSED) model_accuse(w, l, "it opens channel %u twice", number);
     else open(w, l, number);
-  } else if (ch->state == CH_CLOSED) {
+  } else if (ch->state == CH_CLOSED || ch->leaving) {
     model_accuse(w, l, "%s on channel %u, which is not open", amqp_method_name(m->id), number);
   } else {
     asked_of_open(w, l, number, m);
