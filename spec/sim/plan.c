@@ -59,7 +59,7 @@ plan plan_draw (draw *d) {
     p.weights[i] = draw_below(d, 3) > 0 ? 1 + draw_below(d, most[i]) : 0;
   p.weights[ACT_SETTLE] += 1;
   p.weights[ACT_PUBLISH] += 1;
-  /* Not drawn: the other seven eighths of the seeds stay what they were. */
+  /* Not drawn: the other seeds stay what they were. */
   p.unconfirmed = p.config.seed % 8 == 0 ? 400 : 0;
   p.stuck = p.config.seed % 8 == 1 ? 700 : 0;
   if (p.stuck > 0) p.nacks = 0;  /* or the session would have other reasons to spare its connection */
