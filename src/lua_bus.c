@@ -585,6 +585,7 @@ static void set_methods (lua_State *L, const luaL_Reg *list) {
 void lua_bus_register (lua_State *L) {
   luaL_newmetatable(L, LUA_BUS_TYPE);
   set_methods(L, methods);
+  set_methods(L, lua_publish);
   set_methods(L, lua_ops);
   set_methods(L, lua_quiet);
   lua_pushvalue(L, -1);

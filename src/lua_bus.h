@@ -1,7 +1,9 @@
 /* lua_bus: the bus as Lua sees it, and what its parts share.
 **
 **   lua_bus.c        open, wait, next, close
-**   lua_ops.c        the operations: publish, rpc, subscribe, cancel, confirmed
+**   lua_publish.c    publishing
+**   lua_ops.c        the other operations: rpc, subscribe, cancel, confirmed
+**   lua_op.c         an operation while it is made
 **   lua_quiet.c      publishes that are told of only when they fail
 **   lua_delivery.c   a delivery: read it, settle it
 **
@@ -24,10 +26,8 @@ typedef struct lua_bus_ref {
 
 typedef struct lua_bus {
   lua_bus_ref *ref;    /* NULL: born closed */
-  eb_item *building;   /* an operation being made. Until it is posted nothing is
-                          allocated from Lua, so no finalizer can run in
-                          between; what an error leaves behind is freed by the
-                          next one */
+  eb_item *building;   /* an operation being made: see lua_op.h; what an error
+                          leaves behind is freed by the next one */
 } lua_bus;
 
 /* Of a method of the bus quickly, for it has the metatable as its first upvalue. */
@@ -58,11 +58,10 @@ typedef struct lua_delivery {
 lua_delivery *lua_delivery_push (lua_State *L);
 void lua_delivery_fill (lua_delivery *u, lua_bus *b, eb_delivery *d);
 
-/* Pushes basic properties as a table, without the headers. */
-void lua_properties_push (lua_State *L, const eb_properties *p);
-
-extern const luaL_Reg lua_ops[];     /* methods of the bus, from lua_ops.c */
-extern const luaL_Reg lua_quiet[];   /* the same, from lua_quiet.c */
+/* Methods of the bus, of the files of the same name. */
+extern const luaL_Reg lua_publish[];
+extern const luaL_Reg lua_ops[];
+extern const luaL_Reg lua_quiet[];
 
 /* Pushes what methods of the bus have as upvalues behind the first. */
 enum { LUA_DELIVERY_UPVALUES = 3 };

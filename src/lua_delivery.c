@@ -9,6 +9,7 @@
 #include "lua_bus.h"
 #include "lua_envelope.h"
 #include "lua_error.h"
+#include "lua_properties.h"
 #include "lua_table.h"
 #include "lua_value.h"
 
