@@ -180,7 +180,7 @@ test: deps
 .PHONY: test-lua
 OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure fork fuzz http journal json json_cjson \
 	json_scratch loops mismatch options outcome pattern platform retry_policy router script settled stop ticket timers tls topology \
-	unconfirmed units
+	unconfirmed units usual
 test-lua:
 	@$(MAKE) --no-print-directory test LUA=$(LUA) SPEC="$(OF_LUA:%=spec/%_spec.lua)"
 

@@ -32,10 +32,9 @@ describe("docs/reference.md", function()
   it("has every public function", function()
     for name in pairs(eventbus) do assert.is_truthy(text:find("eventbus." .. name, 1, true), "eventbus." .. name) end
     local bus = eventbus.assert(eventbus.connect { url = "amqp://127.0.0.1:1", lazy = true, log = false })
-    local ticket = eventbus.assert(bus:publish_async("", "x", {}))
-    for prefix, object in pairs { ["bus:"] = bus, ["ticket:"] = ticket } do
-      for name, member in pairs(getmetatable(object).__index) do
-        if type(member) == "function" and not name:find("^_") and name ~= "answered" then
+    for prefix, methods in pairs { ["bus:"] = getmetatable(bus).__index, ["ticket:"] = eventbus.core.tickets.methods } do
+      for name, member in pairs(methods) do
+        if type(member) == "function" and not name:find("^_") then
           assert.is_truthy(text:find(prefix .. name .. "(", 1, true) or text:find(prefix .. name .. "{", 1, true)
             or text:find(prefix .. name .. "`", 1, true), prefix .. name)
         end

@@ -12,7 +12,7 @@ local function new_hub()
     local count = 0
     for op in pairs(open) do count = op <= upto and count + 1 or count end
     return count
-  end }
+  end, newest = function() return hub.sent end }
   function hub:await_that(condition)
     while not condition() and self.patient do coroutine.yield() end
     return condition()

@@ -99,6 +99,10 @@ static bool usable (const eb_bus *b, eb_error *err) {
   return true;
 }
 
+bool eb_bus_has_room (const eb_bus *b) {
+  return !eb_bus_forked(b) && !b->closing && b->count < b->max_count;
+}
+
 bool eb_bus_may_post (eb_bus *b, size_t bytes, eb_error *err) {
   if (!usable(b, err)) return false;
   if (b->count >= b->max_count)

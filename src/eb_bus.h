@@ -34,6 +34,9 @@ bool eb_bus_start (eb_bus *b, eb_side side, eb_error *err);
 ** not: closed, forked, full. */
 bool eb_bus_may_post (eb_bus *b, size_t bytes, eb_error *err);
 
+/* Whether one of no bytes may: without a reason, and quickly. */
+bool eb_bus_has_room (const eb_bus *b);
+
 /* A zeroed publish with 'extra' bytes of room; NULL when memory is out. */
 eb_publish *eb_bus_new_publish (eb_bus *b, size_t extra);
 

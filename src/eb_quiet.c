@@ -8,6 +8,7 @@ void eb_quiet_init (eb_quiet *q) {
   q->size = 0;
   q->first = q->end = 1;
   q->open = 0;
+  q->newest = 0;
 }
 
 void eb_quiet_fini (eb_quiet *q) {
@@ -40,6 +41,7 @@ bool eb_quiet_reserve (eb_quiet *q, uint64_t id) {
 void eb_quiet_add (eb_quiet *q, uint64_t id) {
   for (; q->end < id; q->end++) *at(q, q->end) = EB_QUIET_NONE;
   *at(q, id) = EB_QUIET_OPEN;
+  q->newest = id;
   q->end = id + 1;
   q->open++;
 }
@@ -69,6 +71,10 @@ size_t eb_quiet_count (const eb_quiet *q, uint64_t id) {
   if (id >= q->end) return q->open;
   for (uint64_t i = q->first; i <= id; i++) n += *at(q, i) != EB_QUIET_NONE;
   return n;
+}
+
+uint64_t eb_quiet_newest (const eb_quiet *q) {
+  return q->newest;
 }
 
 uint64_t eb_quiet_oldest (const eb_quiet *q) {

@@ -24,6 +24,7 @@ typedef struct eb_quiet {
   uint64_t first;  /* no older one is open */
   uint64_t end;    /* nor is this one, or any newer */
   size_t open;     /* how many are */
+  uint64_t newest;
 } eb_quiet;
 
 void eb_quiet_init (eb_quiet *q);
@@ -42,6 +43,8 @@ bool eb_quiet_watch (eb_quiet *q, uint64_t id);
 
 /* How many up to 'id' are open. Cost: as many as were made since the oldest. */
 size_t eb_quiet_count (const eb_quiet *q, uint64_t id);
+/* The newest that was added, open or not; 0 before the first. */
+uint64_t eb_quiet_newest (const eb_quiet *q);
 /* The oldest that is open, 0 when none is. */
 uint64_t eb_quiet_oldest (const eb_quiet *q);
 

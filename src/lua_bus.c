@@ -497,6 +497,7 @@ static int lbus_next (lua_State *L) {
     if (n > 0) return n;
     lua_settop(L, top);
   }
+  b->untaken = 0;
   lua_pushnil(L);
   lua_pushboolean(L, lua_bus_get(b) != NULL && eb_bus_passed(b->ref->bus));
   return 2;

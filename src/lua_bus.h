@@ -28,7 +28,11 @@ typedef struct lua_bus {
   lua_bus_ref *ref;    /* NULL: born closed */
   eb_item *building;   /* an operation being made: see lua_op.h; what an error
                           leaves behind is freed by the next one */
+  unsigned untaken;    /* quiet publishes since answers were last taken: 'next' */
 } lua_bus;
+
+/* After so many answers are to be taken, though nobody waits: they make room. */
+enum { LUA_BUS_DUE = 128 };
 
 /* Of a method of the bus quickly, for it has the metatable as its first upvalue. */
 lua_bus *lua_bus_check (lua_State *L, int index);

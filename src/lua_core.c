@@ -10,6 +10,8 @@
 #include "lua_bus.h"
 #include "lua_error.h"
 #include "lua_modules.h"
+#include "lua_sender.h"
+#include "lua_ticket.h"
 
 EB_EXPORT int luaopen_eventbus_core (lua_State *L);
 
@@ -102,6 +104,10 @@ int luaopen_eventbus_core (lua_State *L) {
   lua_setfield(L, -2, "envelope");
   lua_error_metatable(L);
   lua_setfield(L, -2, "error_metatable");
+  lua_ticket_open(L);
+  lua_setfield(L, -2, "tickets");
+  lua_sender_open(L);
+  lua_setfield(L, -2, "sender");
   set_codes(L);
   lua_pushliteral(L, EB_VERSION);
   lua_setfield(L, -2, "version");

@@ -35,7 +35,7 @@ static bool codec_failed (lua_State *L, eb_error *err, eb_code code,
 
 typedef struct writer {
   lua_State *L;
-  const lua_event *event;
+  lua_event *event;
   int64_t now;     /* the wall clock, in milliseconds; 0: not read yet */
   eb_bytes coded;  /* the payload as a codec wrote it; p is NULL without one */
   eb_buffer *to;
@@ -47,19 +47,18 @@ static bool put (writer *w, const char *text, size_t n) {
   return eb_buffer_append(w->to, text, n) || no_memory(w->err);
 }
 
-/* The string in a field, "" when it is nil. */
-static bool text_field (writer *w, int index, const char *name, eb_bytes *b) {
-  switch (lua_type(w->L, index)) {
+bool lua_event_text (lua_State *L, int index, const char *name, eb_bytes *b,
+                     eb_error *err) {
+  switch (lua_type(L, index)) {
     case LUA_TSTRING:
-      b->p = lua_tolstring(w->L, index, &b->n);
+      b->p = lua_tolstring(L, index, &b->n);
       return true;
     case LUA_TNIL:
-      *b = eb_bytes_of("", 0);
+      *b = eb_bytes_of(NULL, 0);
       return true;
     default:
-      return eb_error_set(w->err, EB_ERR_INVALID,
-                          "%s: a string expected, got %s", name,
-                          luaL_typename(w->L, index));
+      return eb_error_set(err, EB_ERR_INVALID, "%s: a string expected, got %s",
+                          name, luaL_typename(L, index));
   }
 }
 
@@ -69,8 +68,8 @@ static int64_t now_of (writer *w) {
 }
 
 /* 'lead' is the text up to the value: ',"source":'. */
-static bool put_text (writer *w, const char *lead, const char *name,
-                      eb_bytes b) {
+static inline bool put_text (writer *w, const char *lead, const char *name,
+                             eb_bytes b) {
   size_t bad;
   if (!put(w, lead, strlen(lead))) return false;
   if (eb_json_put_string(w->to, b.p, b.n, &bad)) return true;
@@ -85,48 +84,58 @@ static bool fits (writer *w, const char *name, eb_bytes b) {
                       "%s: %zu bytes; AMQP allows 255", name, b.n);
 }
 
-static bool put_id (writer *w, lua_envelope_info *info) {
-  if (!text_field(w, w->event->id, "id", &info->id)) return false;
-  if (info->id.n == 0) {
-    memcpy(info->made_id, "evt_", 4);
-    if (!eb_uuid_v7(now_of(w), info->made_id + 4))
-      return eb_error_set(w->err, EB_ERR_INTERNAL,
-                          "the system has no random bytes for an id");
-    info->id = eb_bytes_of(info->made_id, sizeof info->made_id);
-  }
-  return fits(w, "id", info->id) && put_text(w, "{\"id\":", "id", info->id);
+/* What was made here stands in JSON as it is. */
+static inline bool put_made (writer *w, const char *lead, const char *text,
+                             size_t n) {
+  size_t before = strlen(lead);
+  char *to = (char *)eb_buffer_reserve(w->to, before + n + 1);
+  if (to == NULL) return no_memory(w->err);
+  memcpy(to, lead, before);
+  memcpy(to + before, text, n);
+  to[before + n] = '"';
+  eb_buffer_commit(w->to, before + n + 1);
+  return true;
 }
 
-static bool put_type (writer *w, lua_envelope_info *info) {
-  if (!text_field(w, w->event->type, "type", &info->type)) return false;
-  if (info->type.n == 0)
+static bool put_id (writer *w) {
+  lua_event *e = w->event;
+  if (e->id.n > 0)
+    return fits(w, "id", e->id) && put_text(w, "{\"id\":", "id", e->id);
+  memcpy(e->made_id, "evt_", 4);
+  if (!eb_uuid_v7(now_of(w), e->made_id + 4))
+    return eb_error_set(w->err, EB_ERR_INTERNAL,
+                        "the system has no random bytes for an id");
+  e->id = eb_bytes_of(e->made_id, sizeof e->made_id);
+  return put_made(w, "{\"id\":\"", e->made_id, sizeof e->made_id);
+}
+
+static bool put_type (writer *w) {
+  eb_bytes type = w->event->type;
+  if (type.n == 0)
     return eb_error_set(w->err, EB_ERR_INVALID, "type: missing");
-  return fits(w, "type", info->type) &&
-         put_text(w, ",\"type\":", "type", info->type);
+  return fits(w, "type", type) && put_text(w, ",\"type\":", "type", type);
 }
 
 /* Left out when it is nil; "" is kept, as Go services send it. */
-static bool put_optional (writer *w, int index, const char *lead,
-                          const char *name, eb_bytes *b) {
-  if (!text_field(w, index, name, b)) return false;
-  if (lua_isnil(w->L, index)) return true;
-  return fits(w, name, *b) && put_text(w, lead, name, *b);
+static inline bool put_optional (writer *w, const char *lead, const char *name,
+                                 eb_bytes b) {
+  return b.p == NULL || (fits(w, name, b) && put_text(w, lead, name, b));
 }
 
-static bool put_timestamp (writer *w, lua_envelope_info *info) {
+static bool put_timestamp (writer *w) {
   char text[EB_TIME_TEXT];
-  eb_bytes given;
-  if (!text_field(w, w->event->timestamp, "timestamp", &given)) return false;
+  lua_event *e = w->event;
+  eb_bytes given = e->timestamp;
   if (given.n == 0) {
-    info->timestamp_ms = now_of(w);
-    eb_time_format(info->timestamp_ms, text);
-    given = eb_bytes_of(text, sizeof text);
-  } else if (!eb_time_parse(given.p, given.n, &info->timestamp_ms)) {
+    e->timestamp_ms = now_of(w);
+    eb_time_format(e->timestamp_ms, text);
+    return put_made(w, ",\"timestamp\":\"", text, sizeof text);
+  }
+  if (!eb_time_parse(given.p, given.n, &e->timestamp_ms))
     return eb_error_set(w->err, EB_ERR_INVALID,
                         "timestamp: '%.*s' is not RFC 3339 "
                         "(2024-01-15T10:30:00Z)",
                         lua_value_cut(given.p, given.n, 40), given.p);
-  }
   return put_text(w, ",\"timestamp\":", "timestamp", given);
 }
 
@@ -169,6 +178,7 @@ static bool put_data (writer *w) {
 static bool put_metadata (writer *w) {
   lua_State *L = w->L;
   int index = w->event->metadata;
+  if (index == 0) return true;
   bool null = lua_islightuserdata(L, index) && lua_touserdata(L, index) == NULL;
   if (lua_isnil(L, index) || null) return true;
   bool ok = lua_istable(L, index) && lua_rawlen(L, index) == 0;
@@ -213,22 +223,20 @@ static bool put_others (writer *w) {
   return true;
 }
 
-static bool encode (writer *w, lua_envelope_info *info) {
+static bool encode (writer *w) {
   const lua_event *e = w->event;
-  return put_id(w, info) && put_type(w, info) &&
-         put_optional(w, e->source, ",\"source\":", "source", &info->source) &&
-         put_timestamp(w, info) &&
-         put_optional(w, e->tenant_id, ",\"tenant_id\":", "tenant_id",
-                      &info->tenant_id) &&
-         put_optional(w, e->correlation_id, ",\"correlation_id\":",
-                      "correlation_id", &info->correlation_id) &&
+  return put_id(w) && put_type(w) &&
+         put_optional(w, ",\"source\":", "source", e->source) &&
+         put_timestamp(w) &&
+         put_optional(w, ",\"tenant_id\":", "tenant_id", e->tenant_id) &&
+         put_optional(w, ",\"correlation_id\":", "correlation_id",
+                      e->correlation_id) &&
          put_data(w) && put_metadata(w) && put_others(w) && put(w, "}", 1);
 }
 
 /* 'coded': the payload as a codec wrote it, or absent. */
-static bool write_event (lua_State *L, const lua_event *event, eb_bytes coded,
-                         eb_buffer *to, lua_envelope_info *info,
-                         eb_error *err) {
+static bool write_event (lua_State *L, lua_event *event, eb_bytes coded,
+                         eb_buffer *to, eb_error *err) {
   writer w;
   w.L = L;
   w.event = event;
@@ -239,21 +247,20 @@ static bool write_event (lua_State *L, const lua_event *event, eb_bytes coded,
   lua_encoder_init(&w.value, L, to, err);
   w.value.max_depth = VALUE_DEPTH;
   eb_buffer_truncate(to, 0);
-  return encode(&w, info);
+  return encode(&w);
 }
 
-bool lua_envelope_write (lua_State *L, const lua_event *event, int codec,
-                         eb_buffer *to, lua_envelope_info *info,
-                         eb_error *err) {
+bool lua_envelope_write (lua_State *L, lua_event *event, int codec,
+                         eb_buffer *to, eb_error *err) {
   if (!lua_checkstack(L, 24)) return no_memory(err);
   int top = lua_gettop(L);
   eb_bytes coded = {NULL, 0};
   bool ok = true;
-  if (!lua_isnil(L, codec)) {
+  if (codec != 0 && !lua_isnil(L, codec)) {
     lua_pushvalue(L, event->data);
     ok = run_codec(L, codec, &coded, err);
   }
-  ok = ok && write_event(L, event, coded, to, info, err);
+  ok = ok && write_event(L, event, coded, to, err);
   lua_settop(L, top);
   return ok;
 }
@@ -264,9 +271,25 @@ static int push_field (lua_State *L, int table, const char *name) {
   return lua_gettop(L);
 }
 
-bool lua_envelope_encode (lua_State *L, int table, int codec, eb_buffer *to,
-                          lua_envelope_info *info, eb_error *err) {
-  lua_event e;
+static bool read_text (lua_State *L, int table, const char *name, eb_bytes *b,
+                       eb_error *err) {
+  return lua_event_text(L, push_field(L, table, name), name, b, err);
+}
+
+static bool read_fields (lua_State *L, int table, lua_event *e, eb_error *err) {
+  e->table = table;
+  e->data = push_field(L, table, "data");
+  e->metadata = push_field(L, table, "metadata");
+  return read_text(L, table, "id", &e->id, err) &&
+         read_text(L, table, "type", &e->type, err) &&
+         read_text(L, table, "source", &e->source, err) &&
+         read_text(L, table, "timestamp", &e->timestamp, err) &&
+         read_text(L, table, "tenant_id", &e->tenant_id, err) &&
+         read_text(L, table, "correlation_id", &e->correlation_id, err);
+}
+
+bool lua_envelope_encode (lua_State *L, int table, int codec, lua_event *event,
+                          eb_buffer *to, eb_error *err) {
   table = lua_absindex(L, table);
   codec = lua_absindex(L, codec);
   if (!lua_checkstack(L, 32)) return no_memory(err);
@@ -277,19 +300,9 @@ bool lua_envelope_encode (lua_State *L, int table, int codec, eb_buffer *to,
     push_field(L, table, "data");
     ok = run_codec(L, codec, &coded, err);
   }
-  if (ok) {
-    e.table = table;
-    e.id = push_field(L, table, "id");
-    e.type = push_field(L, table, "type");
-    e.source = push_field(L, table, "source");
-    e.timestamp = push_field(L, table, "timestamp");
-    e.tenant_id = push_field(L, table, "tenant_id");
-    e.correlation_id = push_field(L, table, "correlation_id");
-    e.data = push_field(L, table, "data");
-    e.metadata = push_field(L, table, "metadata");
-    ok = write_event(L, &e, coded, to, info, err);
-  }
-  lua_settop(L, top);  /* the strings in 'info' live on in the event */
+  ok = ok && read_fields(L, table, event, err) &&
+       write_event(L, event, coded, to, err);
+  lua_settop(L, top);  /* the strings in 'event' live on in the table */
   return ok;
 }
 
@@ -542,13 +555,13 @@ static void push_codec (lua_State *L, int options) {
 
 /* encode(event [, {codec=}]) -> bytes | nil, err */
 static int envelope_encode (lua_State *L) {
-  lua_envelope_info info;
+  lua_event event;
   eb_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 2);
   push_codec(L, 2);
   eb_buffer *to = &lua_scratch_take(L)->out;  /* at 4 */
-  if (!lua_envelope_encode(L, 1, 3, to, &info, &err)) {
+  if (!lua_envelope_encode(L, 1, 3, &event, to, &err)) {
     lua_scratch_give(L, 4);
     lua_pushnil(L);
     lua_error_push(L, &err);

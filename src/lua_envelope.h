@@ -11,42 +11,38 @@
 #include "eb_uuid.h"
 #include "lua_compat.h"
 
-/* What AMQP properties mirror. The bytes belong to the event's fields, or to this
-** struct; absent ones are empty. */
-typedef struct lua_envelope_info {
+/* What an event is made of. The bytes are those of strings that stay on the stack, or
+** in a table; p is NULL of what it has not. */
+typedef struct lua_event {
   eb_bytes id;
   eb_bytes type;
   eb_bytes source;
+  eb_bytes timestamp;
   eb_bytes tenant_id;
   eb_bytes correlation_id;
-  int64_t timestamp_ms;
+  int data;      /* where on the stack, as the next */
+  int metadata;  /* 0: it has none */
+  int table;     /* whose other fields come after; 0: there are none */
+  int64_t timestamp_ms;             /* filled in, as the id is if it had none */
   char made_id[4 + EB_UUID_TEXT];
-} lua_envelope_info;
-
-/* Where the fields of an event stand on the stack, nil where it has none. */
-typedef struct lua_event {
-  int id;
-  int type;
-  int source;
-  int timestamp;
-  int tenant_id;
-  int correlation_id;
-  int data;
-  int metadata;
-  int table;  /* whose other fields come after; 0: there are none */
 } lua_event;
+
+/* The string at 'index', absent when there is nil. False: it is something else, and
+** err says so of the field of that name. */
+bool lua_event_text (lua_State *L, int index, const char *name, eb_bytes *b,
+                     eb_error *err);
 
 /* Makes *to the event as JSON; id and timestamp are made when it has none. 'codec':
 ** stack index of a table whose 'encode' writes the payload, or of nil; it is called
 ** before anything is written, so it may do what it likes. False: err says which
 ** field cannot be sent, and where in it; *to holds half of it. May raise Lua's
-** memory error. The bytes of *info are those of the fields on the stack. */
-bool lua_envelope_write (lua_State *L, const lua_event *event, int codec,
-                         eb_buffer *to, lua_envelope_info *info, eb_error *err);
+** memory error. */
+bool lua_envelope_write (lua_State *L, lua_event *event, int codec,
+                         eb_buffer *to, eb_error *err);
 
-/* The same of a table, whose fields are read after the codec was called. */
-bool lua_envelope_encode (lua_State *L, int event, int codec, eb_buffer *to,
-                          lua_envelope_info *info, eb_error *err);
+/* The same of a table, whose fields are read into *event after the codec was called. */
+bool lua_envelope_encode (lua_State *L, int table, int codec, lua_event *event,
+                          eb_buffer *to, eb_error *err);
 
 /* Leaves the event, or nil, err, on top of the stack. 'codec': as above, its
 ** 'decode' reads the payload. Returns how many values they are. */

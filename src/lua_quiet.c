@@ -39,6 +39,19 @@ static int lbus_unanswered (lua_State *L) {
   return 1;
 }
 
+/* newest() -> the one begun last; 0 before the first */
+static int lbus_newest (lua_State *L) {
+  const eb_quiet *q = check_quiet(L);
+  lua_pushinteger(L, q == NULL ? 0 : (lua_Integer)eb_quiet_newest(q));
+  return 1;
+}
+
+/* due() -> whether so many were begun since 'next' said nil that it is to be called */
+static int lbus_due (lua_State *L) {
+  lua_pushboolean(L, lua_bus_check(L, 1)->untaken >= LUA_BUS_DUE);
+  return 1;
+}
+
 /* forget() -> the oldest quiet one, which counts as answered from now on, and
 ** whether it was watched; or nil */
 static int lbus_forget (lua_State *L) {
@@ -53,5 +66,7 @@ static int lbus_forget (lua_State *L) {
 const luaL_Reg lua_quiet[] = {{"pending", lbus_pending},
                               {"watch", lbus_watch},
                               {"unanswered", lbus_unanswered},
+                              {"newest", lbus_newest},
+                              {"due", lbus_due},
                               {"forget", lbus_forget},
                               {NULL, NULL}};

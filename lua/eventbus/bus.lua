@@ -3,6 +3,7 @@
 local config = require "eventbus.config"
 local connect = require "eventbus.connect"
 local consumer = require "eventbus.consumer"
+local core = require "eventbus.core"
 local merged = require "eventbus.merged"
 local message = require "eventbus.message"
 local options = require "eventbus.options"
@@ -14,6 +15,7 @@ local units = require "eventbus.units"
 
 local bus = {}
 
+local send = core.sender.send
 
 local CLOSE_TIMEOUT = 3
 
@@ -46,7 +48,9 @@ local function properties_of(defaults)
 end
 
 local function new_view(hub, defaults)
-  return setmetatable({ _hub = hub, _defaults = defaults, _properties = properties_of(defaults) }, Bus)
+  local properties = properties_of(defaults)
+  return setmetatable({ _hub = hub, _defaults = defaults, _properties = properties,
+    _usual = sender.usual(hub, defaults, properties) }, Bus)
 end
 
 --- Private to the library: see sender.lua.
@@ -70,7 +74,9 @@ end
 ---@param opts? eventbus.PublishOptions
 ---@return eventbus.Ticket|nil, eventbus.Error|nil
 function Bus:publish_async(exchange, event_type, data, opts)
-  local made, err = self:_send(exchange, event_type, data, opts, "bus:publish_async", 3)
+  local usual = self._usual
+  local made, err = usual and send(usual, exchange, event_type, data, opts), nil
+  if not made then made, err = self:_send(exchange, event_type, data, opts, "bus:publish_async", 3) end
   return made, err
 end
 

@@ -81,8 +81,6 @@ function hub.open(config)
     listeners = { config.on_notice },
     batch = ticket.batch(0), -- of asynchronous publishes, since the last flush
     lost = { err = {}, order = {}, first = 1, last = 0, forgotten = 0 },  -- those that failed: see ticket.lua
-    sent = 0,                -- the last of them
-    unpumped = 0,            -- how many since answers were last taken
     awaited = false,         -- the waiter of the wait under way, in the midst of which a hook may wait
     telling = false,         -- a function of the user's runs in the midst of our work: it must not wait
   }, Hub)
@@ -207,7 +205,6 @@ end
 --- Takes all that is there, without waiting; whether there was anything.
 ---@return boolean
 function Hub:pump()
-  self.unpumped = 0
   if self.loop.uninterrupted then self.loop:uninterrupted() end
   local bus, any = self.core, false
   local kind, id, a, b, c = bus:next()

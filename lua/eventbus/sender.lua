@@ -1,5 +1,5 @@
 --- The sender: what every publish goes through, from a user's arguments to a ticket.
--- The hot path of the library: no closure, one table for each event (its ticket), options looked at once.
+-- The usual ones are the core's, whole (lua_sender.c); what comes here has more to it, or a mistake to tell.
 
 local Error = require "eventbus.error"
 local config = require "eventbus.config"
@@ -15,11 +15,7 @@ local sender = {}
 sender.CONTRADICTION = ": an event cannot be mandatory without a confirm: only a confirm tells that no queue took it; "
   .. "leave out confirm = false, or set mandatory = false"
 
-local Ticket = ticket.class
-local now, next, type, getmetatable, setmetatable = core.now, next, type, getmetatable, setmetatable
-
--- Answers are taken at least every so many publishes, also when the user never waits.
-local PUMP_EVERY = 128
+local now, next, type, getmetatable, usual_post = core.now, next, type, getmetatable, core.sender.post
 
 ---@class eventbus.PublishOptions
 ---@field tenant_id string|nil
@@ -149,24 +145,33 @@ local function post(self, exchange, event_type, data, opts, where, level, batch)
   return op, made_id, timeout, not (properties and properties.confirm == false)
 end
 
-local function new_ticket(hub, op, id, timeout, wants_confirm, batch)
-  local made = setmetatable({ id = id, _hub = hub, _op = batch and op }, Ticket)
-  if timeout ~= hub.config.publish_timeout then made._timeout = timeout end
-  if not wants_confirm then made._success = "sent" end
-  return made
+--- What publishes of a view have in common, for the core, which does the usual ones whole; or false, where each has more
+-- to it.
+---@param hub eventbus.Hub
+---@param defaults eventbus.ViewFields
+---@param properties? table
+---@return userdata|false
+function sender.usual(hub, defaults, properties)
+  local loop, settings = hub.loop, hub.config
+  if properties or settings.codec or loop.uninterrupted or loop.background then return false end
+  return core.sender.new(hub.core, hub, defaults.source, defaults.tenant_id, defaults.correlation_id, defaults.metadata,
+    settings.publish_timeout)
 end
 
---- Publishes: a ticket, or nil, err.
+local function outcome_of(hub, op, id, timeout, wants_confirm)
+  local usual = timeout == hub.config.publish_timeout
+  return ticket.outcome(hub, op, id, not usual and timeout or nil, not wants_confirm and "sent" or nil)
+end
+
+--- Publishes the long way: a ticket, or nil, err.
 ---@param self eventbus.Bus
 function sender.send(self, exchange, event_type, data, opts, where, level)
   local op, id, timeout, wants_confirm = post(self, exchange, event_type, data, opts, where, level + 1, true)
   if not op then return nil, id end
   local hub = self._hub
-  local made = new_ticket(hub, op, id, timeout, wants_confirm, true)
-  local unpumped = hub.unpumped + 1
-  hub.sent, hub.unpumped = op, unpumped
+  local made = ticket.new(outcome_of(hub, op, id, timeout, wants_confirm))
   if hub.loop.background then hub.parking:turn_in_background() end
-  if unpumped >= PUMP_EVERY and not hub.telling then hub:pump() end
+  if hub.core:due() and not hub.telling then hub:pump() end
   return made
 end
 
@@ -175,12 +180,16 @@ end
 function sender.publish(self, exchange, event_type, data, opts, where, level)
   local hub = self._hub
   if hub.telling or hub.loop.never_blocks then hub:check_may_wait() end
-  local op, id, timeout, wants_confirm = post(self, exchange, event_type, data, opts, where, level + 1)
-  if not op then return nil, id end
+  local op, id, timeout, wants_confirm = nil, nil, hub.config.publish_timeout, true
+  if self._usual then op, id = usual_post(self._usual, exchange, event_type, data, opts) end
+  if not op then
+    op, id, timeout, wants_confirm = post(self, exchange, event_type, data, opts, where, level + 1)
+    if not op then return nil, id end
+  end
   if hub:confirmed(op, timeout) then return id end
-  local made = new_ticket(hub, op, id, timeout, wants_confirm)
-  hub:expect(op, made)
-  return made:wait()
+  local outcome = outcome_of(hub, false, id, timeout, wants_confirm)
+  hub:expect(op, outcome)
+  return outcome:wait()
 end
 
 return sender

@@ -1,4 +1,6 @@
 --- A ticket: the outcome of one publish, now or later.
+-- Tickets are the core's (lua_ticket.h), small and made by the million; what is found out when somebody looks at one is an
+-- outcome, which the ticket then keeps.
 
 local Error = require "eventbus.error"
 local core = require "eventbus.core"
@@ -6,22 +8,25 @@ local units = require "eventbus.units"
 
 local ticket = {}
 
-local now = core.now
+local now, setmetatable, tickets = core.now, setmetatable, core.tickets
 local GRACE = 15
 -- Failures whose tickets have not been looked at. Beyond that many the oldest are forgotten.
 local KEPT = 20000
 
----@class eventbus.Ticket
----@field id string  the event's id
-local Ticket = {}
-Ticket.__index = Ticket
-ticket.class = Ticket
+-- `op` has that of an asynchronous publish: the core tells of its failure only, and it asks when it is looked at. That of
+-- another is a waiter from the start.
+local Outcome = { done = false, err = false, success = "confirmed" }
+Outcome.__index = Outcome
 
--- Tickets are made on the hot path, by sender.lua: { id, _hub, _op }. `_op` has the ticket of an asynchronous publish: the
--- core tells of its failure only, and the ticket asks when it is looked at. That of another is a waiter from the start.
-Ticket.done = false
-Ticket._err = false
-Ticket._success = "confirmed"
+--- That of a publish just begun.
+---@param hub eventbus.Hub
+---@param op integer|false
+---@param id string          of the event
+---@param timeout? number    seconds; default: publish_timeout
+---@param success? string    what it is called; default: "confirmed"
+function ticket.outcome(hub, op, id, timeout, success)
+  return setmetatable({ hub = hub, op = op, id = id, timeout = timeout, success = success }, Outcome)
+end
 
 --- A batch of asynchronous publishes, between two flushes: `from` is the operation before its first. The hub has the newest,
 -- which leads to those `before` that no flush has told of yet, and in `lost` the failures, by operation.
@@ -69,17 +74,17 @@ function ticket.abandon(hub, err)
   end
 end
 
-function Ticket:answered(ok, err)
+function Outcome:answered(ok, err)
   self.done = true
   if ok then return end
-  self._err = err
-  if self._op then count_failure(self._hub, self._op, err) end
+  self.err = err
+  if self.op then count_failure(self.hub, self.op, err) end
 end
 
 -- Looks whether the publish has ended. If not and `watch`, the ticket becomes a waiter.
 local function look(self, watch)
-  local hub, op = self._hub, self._op
-  if not op or self._watched then return end
+  local hub, op = self.hub, self.op
+  if not op or self.watched then return end
   local lost = hub.lost
   local err = lost.err[op]
   if not err then
@@ -88,7 +93,7 @@ local function look(self, watch)
     if watch then pending = bus:watch(op) else pending = bus:pending(op) end
     if pending then
       if watch then
-        self._watched = true
+        self.watched = true
         hub:expect(op, self)
       end
       return
@@ -101,19 +106,68 @@ local function look(self, watch)
     end
   end
   lost.err[op] = nil
-  self.done, self._err = true, err or false
+  self.done, self.err = true, err or false
 end
 
 local function result(self)
-  local err = self._err
+  local err = self.err
   if not err then return self.id end
   -- Told: what remains in `failed` is what nobody asked for.
-  if self._op and not self._told then
-    self._told = true
-    local batch = batch_of(self._hub, self._op)
+  if self.op and not self.told then
+    self.told = true
+    local batch = batch_of(self.hub, self.op)
     if batch then batch.told = batch.told + 1 end
   end
   return nil, err
+end
+
+function Outcome:wait(timeout, level)
+  if not self.done then look(self, true) end
+  if self.done then return result(self) end
+  local seconds = self.hub.config.publish_timeout + GRACE
+  if timeout ~= nil then
+    local expected
+    seconds, expected = units.duration(timeout)
+    if not seconds then error("ticket:wait: expected " .. expected, level + 1) end
+  elseif self.timeout then
+    seconds = self.timeout + GRACE
+  end
+  if self.hub:await(self, now() + seconds) then return result(self) end
+  return nil, self.hub:overdue("the publish, which is still under way,")
+end
+
+local STATE = { returned = "returned", nacked = "nacked" }
+
+function Outcome:state()
+  if not self.done then
+    self.hub:pump()
+    look(self)
+  end
+  if not self.done then return "pending" end
+  local id, err = result(self)
+  if id then return self.success end
+  return STATE[err.code] or "failed", err
+end
+
+---@class eventbus.Ticket
+---@field id string  the event's id
+local Ticket = tickets.methods
+
+-- What a ticket keeps; made when it is first looked at.
+local function outcome_of(self)
+  local kept, op, id = tickets.open(self)
+  if not op then return kept end
+  local outcome = ticket.outcome(kept, op, id)
+  tickets.keep(self, outcome)
+  return outcome
+end
+
+--- The ticket of an outcome.
+---@return eventbus.Ticket
+function ticket.new(outcome)
+  local made = tickets.new(outcome.hub, outcome.op or 0, outcome.id)
+  tickets.keep(made, outcome)
+  return made
 end
 
 --- Waits for the outcome: the event's id when the broker has confirmed it (if it wants no confirm: when it is sent), or
@@ -122,34 +176,15 @@ end
 ---@param timeout? number|string
 ---@return string|nil id, eventbus.Error|nil err
 function Ticket:wait(timeout)
-  if not self.done then look(self, true) end
-  if self.done then return result(self) end
-  local seconds = self._hub.config.publish_timeout + GRACE
-  if timeout ~= nil then
-    local expected
-    seconds, expected = units.duration(timeout)
-    if not seconds then error("ticket:wait: expected " .. expected, 2) end
-  elseif self._timeout then
-    seconds = self._timeout + GRACE
-  end
-  if self._hub:await(self, now() + seconds) then return result(self) end
-  return nil, self._hub:overdue("the publish, which is still under way,")
+  local id, err = outcome_of(self):wait(timeout, 2)
+  return id, err
 end
-
-local STATE = { returned = "returned", nacked = "nacked" }
 
 --- The outcome so far, without waiting: "pending", "confirmed" ("sent", if it wants no confirm), or "returned", "nacked",
 -- "failed" with the error.
 ---@return "pending"|"confirmed"|"sent"|"returned"|"nacked"|"failed" state, eventbus.Error|nil err
 function Ticket:state()
-  if not self.done then
-    self._hub:pump()
-    look(self)
-  end
-  if not self.done then return "pending" end
-  local id, err = result(self)
-  if id then return self._success end
-  return STATE[err.code] or "failed", err
+  return outcome_of(self):state()
 end
 
 --- Waits until all that was published before is answered: true, or nil and the first error, whose `failed` says how many.
@@ -162,7 +197,7 @@ function ticket.flush(hub, timeout, level)
     seconds, expected = units.duration(timeout)
     if not seconds then error("bus:flush: expected " .. expected, (level or 1) + 1) end
   end
-  local bus, upto, following = hub.core, hub.sent, hub.batch
+  local bus, upto, following = hub.core, hub.core:newest(), hub.batch
   -- What is published from here on belongs to the next flush.
   if upto > following.from then
     following = ticket.batch(upto, following)

@@ -72,6 +72,11 @@ static const char life[] =
     "  type = 't', correlation_id = 'c', expiration = 1000, mandatory = true }, soon, true))\n"
     "posted(bus:publish_event('x', 'k', event, { headers = { a = 1 } }, soon, nil, true))\n"
     "posted(bus:publish_fields('x', 'k', nil, soon, nil, true, 'order.created', { n = 1 }, 'src', 'ten', 'cor', { m = 1 }))\n"
+    "local sender = core.sender.new(bus, {}, 'src', 'ten', nil, { m = 1 }, soon)\n"
+    "local function usual(ticket) if ticket then owed = owed + 1 else error(core.json.null, 0) end return ticket end\n"
+    "local ticket = usual(core.sender.send(sender, 'x', 'order.created', { n = 1 }, { correlation_id = 'cor' }))\n"
+    "usual(core.sender.post(sender, 'x', 'order.created', { n = 1 }, { tenant_id = 'u', routing_key = 'k' }))\n"
+    "assert(#ticket.id == 40 and tostring(ticket))\n"
     "posted(bus:rpc('queue_declare', { queue = 'q', arguments = { a = ('v'):rep(600), l = { 1, 2 } } }, soon))\n"
     "posted(bus:subscribe({ queue = 'q', prefetch = 5, priority = 3, arguments = { a = { b = 1 } } }, soon))\n"
     "local stop = core.now() + 5\n"
@@ -200,11 +205,16 @@ TEST(a_bus_without_our_memory_is_nil_and_an_error) {
   CHECK_INT(each_of_ours(life, scarce_every), 0);
 }
 
-static const char opening[] =
-    "bus = want(core.open { url = 'amqp://127.0.0.1:' .. port })\n"
-    "function publish() return bus:publish_event('x', 'k', { type = 't', data = 1 }, nil, 60, nil, true) end\n"
-    "function under_way() return bus:stats().under_way end\n"
-    "publish()\n";
+#define OPENING(publish) \
+  "bus = want(core.open { url = 'amqp://127.0.0.1:' .. port })\n" \
+  "sender = core.sender.new(bus, {}, 'source', nil, nil, nil, 60)\n" \
+  "function publish() " publish " end\n" \
+  "function under_way() return bus:stats().under_way end\n" \
+  "publish()\n"
+
+static const char by_hand[] = OPENING("return bus:publish_event('x', 'k', { type = 't', data = 1 }, nil, 60, nil, true)");
+static const char with_a_ticket[] = OPENING("assert(core.sender.send(sender, 'x', 't', 1, { tenant_id = 'u' }))");
+static const char with_an_answer[] = OPENING("assert(core.sender.post(sender, 'x', 't', 1, { tenant_id = 'u' }))");
 
 static lua_Integer under_way (lua_State *L) {
   lua_getglobal(L, "under_way");
@@ -215,7 +225,7 @@ static lua_Integer under_way (lua_State *L) {
 }
 
 /* Whoever was told of an error may publish it again. */
-TEST(an_event_whose_publish_raised_is_not_published) {
+static void check_none_is_posted (const char *opening) {
   lua_State *L = lua_newstate(lua_memory_ask, NULL);
   CHECK(L != NULL);
   luaL_openlibs(L);
@@ -244,6 +254,15 @@ TEST(an_event_whose_publish_raised_is_not_published) {
   luaL_loadstring(L, "bus:close(0)");
   CHECK(call(L, 0));
   lua_close(L);
+}
+
+TEST(an_event_whose_publish_raised_is_not_published) {
+  check_none_is_posted(by_hand);
+}
+
+TEST(nor_is_one_that_went_the_usual_way) {
+  check_none_is_posted(with_a_ticket);
+  check_none_is_posted(with_an_answer);
 }
 
 static void *await_all (void *barrier) {
@@ -278,6 +297,7 @@ int main (void) {
   RUN(a_bus_without_lua_memory_is_a_memory_error);
   RUN(a_bus_without_our_memory_is_nil_and_an_error);
   RUN(an_event_whose_publish_raised_is_not_published);
+  RUN(nor_is_one_that_went_the_usual_way);
   return check_done();
 }
 

@@ -215,6 +215,12 @@ test("200 coroutines publish with confirm through one bus", function(t)
   assert(t.bus:stats().core.publish.connections == 1)
 end, "go")
 
+local function never_answered(t)
+  local ticket = require "eventbus.ticket"
+  t.eventbus.assert(t.bus:publish("", t.queue, {}))
+  return ticket.new(ticket.outcome(t.bus._hub, false, "never"))
+end
+
 test("coroutines wait beside a run, each for its own time", function(t)
   local over, timed_out = false, nil
   t.host.go(function()
@@ -223,9 +229,7 @@ test("coroutines wait beside a run, each for its own time", function(t)
   end)
   t.host.go(function()
     -- A ticket that is never answered, with a time shorter than the run's.
-    local ticket = t.eventbus.assert(t.bus:publish_async("", t.queue, {}))
-    t.eventbus.assert(ticket:wait())
-    local never = setmetatable({ done = false, _hub = t.bus._hub }, getmetatable(ticket))
+    local never = never_answered(t)
     local _, err = never:wait(0.1)
     timed_out = err.code == "timeout" and not over
     t.bus:stop()
@@ -242,9 +246,7 @@ test("a run that a tick's error ends leaves nobody waiting for ever", function(t
     raised = not ok and tostring(err)
   end)
   t.host.go(function()
-    local ticket = t.eventbus.assert(t.bus:publish_async("", t.queue, {}))
-    t.eventbus.assert(ticket:wait())
-    local never = setmetatable({ done = false, _hub = t.bus._hub }, getmetatable(ticket))
+    local never = never_answered(t)
     waits = true
     never:wait(0.3)
     over = true

@@ -1,0 +1,227 @@
+--- The usual way to publish (lua_sender.c), which most events go, and the long way (sender.lua) of all that has more to it:
+-- a user cannot tell which it was.
+
+local eventbus = require "eventbus"
+local broker = require "spec.support.broker"
+local core = require "eventbus.core"
+local garbage = require "spec.support.garbage"
+
+local unpack = table.unpack or unpack
+
+local url, bus
+
+setup(function()
+  url = broker.shared():new_vhost()
+  bus = eventbus.assert(eventbus.connect { url = url, source = "usual-spec", log = false })
+  eventbus.assert(bus:declare { exchanges = { orders = { type = "topic" } },
+    queues = { all = { bindings = { { exchange = "orders", routing_key = "#" } } } } })
+end)
+teardown(function() bus:close() end)
+before_each(function() bus:purge "all" end)
+
+-- Goes the long way, whatever is in it: the usual takes plain tables only.
+local function long(opts) return setmetatable(opts, {}) end
+
+local function arrived()
+  local message = eventbus.assert(bus:get "all")
+  local seen = { body = message:body(), key = message:routing_key(), properties = message:properties(),
+    headers = message:headers() }
+  message:ack()
+  return seen
+end
+
+-- What comes of the same publish, both ways.
+local function both(view, event_type, data, opts)
+  local results = {}
+  for _, way in ipairs { function(o) return o end, long } do
+    for _, name in ipairs { "publish", "publish_async" } do
+      local copy = {}
+      for key, value in pairs(opts) do copy[key] = value end
+      eventbus.assert(view[name](view, "orders", event_type, data, way(copy)))
+      eventbus.assert(bus:flush(10))
+      results[#results + 1] = arrived()
+    end
+  end
+  return results
+end
+
+local FIXED = { id = "evt_1", timestamp = "2024-01-15T10:30:00Z" }
+
+local function fixed(opts)
+  for key, value in pairs(FIXED) do opts[key] = value end
+  return opts
+end
+
+local VIEWS = {
+  ["the bus"] = function() return bus end,
+  ["a view with a tenant, a source and a correlation"] = function()
+    return bus:with { tenant_id = "t", source = "other", correlation_id = "c" }
+  end,
+  ["a view with metadata"] = function() return bus:with { metadata = { view = true } } end,
+  ["a view with headers"] = function() return bus:with { headers = { h = 1 } } end,
+}
+
+local OPTIONS = {
+  ["nothing else"] = {},
+  ["a tenant"] = { tenant_id = "u" },
+  ["an empty tenant"] = { tenant_id = "" },
+  ["a routing key"] = { routing_key = "a.b" },
+  ["an empty routing key"] = { routing_key = "" },
+  ["all strings"] = { tenant_id = "u", routing_key = "k", correlation_id = "d", source = "s" },
+  ["metadata"] = { metadata = { a = 1 } },
+  ["all that goes the usual way"] = { tenant_id = "u", routing_key = "k", correlation_id = "d", source = "s",
+    metadata = { a = 1 } },
+  ["a property"] = { tenant_id = "u", priority = 3 },
+  ["text that JSON escapes"] = { tenant_id = 'a"b\\c\n', source = "Київ" },
+}
+
+describe("an event published the usual way", function()
+  for view_name, view in pairs(VIEWS) do
+    for name, opts in pairs(OPTIONS) do
+      it(("is the one of the long way: %s, %s"):format(view_name, name), function()
+        local results = both(view(), "order.created", { n = 1, list = { 1, 2.5, "x" }, deep = { a = {} } }, fixed(opts))
+        for i = 2, #results do assert.are.same(results[1], results[i]) end
+        assert.is_truthy(results[1].body:find('"id":"evt_1"', 1, true))
+      end)
+    end
+  end
+
+  it("has an id and a time of its own", function()
+    local ticket = eventbus.assert(bus:publish_async("orders", "a", {}))
+    local id = eventbus.assert(ticket:wait())
+    assert.is_truthy(id:match "^evt_%x+%-%x+%-7%x+%-%x+%-%x+$")
+    assert.are.equal(id, ticket.id)
+    local body = arrived().body
+    assert.is_truthy(body:find(id, 1, true))
+    assert.is_truthy(body:match '"timestamp":"%d+%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ"')
+  end)
+end)
+
+describe("a mistake, or an error, is told as the long way tells it:", function()
+  local function same_error(what, ...)
+    for _, name in ipairs { "publish", "publish_async" } do
+      local raised = {}
+      local n, args = select("#", ...), { ... }
+      local function try(view)
+        local ok, a, b = pcall(function()
+          local id, err = view[name](view, unpack(args, 1, n))
+          return id, err
+        end)
+        raised[#raised + 1] = ok and (tostring(a) .. " " .. tostring(b)) or tostring(a)
+      end
+      try(bus)
+      -- A view that never goes the usual way.
+      local other = bus:with { headers = { x = 1 } }
+      assert.is_falsy(other._usual)
+      try(other)
+      assert.are.equal(raised[2], raised[1], name)
+      assert.is_truthy(raised[1]:find(what, 1, true), raised[1])
+    end
+  end
+
+  it("an exchange that is a number", function() same_error("usual_spec.lua", 1, "x", {}) end)
+  it("no type", function() same_error("usual_spec.lua", "orders") end)
+  it("an empty type", function() same_error("type: missing", "orders", "", {}) end)
+  it("a type that is no UTF-8", function() same_error("type: invalid UTF-8", "orders", "\255", {}) end)
+  it("options that are no table", function() same_error("usual_spec.lua", "orders", "x", {}, 5) end)
+  it("an unknown option", function() same_error("tenant", "orders", "x", {}, { tenant = "t" }) end)
+  it("a name that is a number", function() same_error("usual_spec.lua", "orders", "x", {}, { "t" }) end)
+  it("a tenant that is a number", function() same_error("tenant_id", "orders", "x", {}, { tenant_id = 1 }) end)
+  it("metadata that is a list", function() same_error("metadata", "orders", "x", {}, { metadata = { 1 } }) end)
+  it("a value that JSON has not", function() same_error("data.f: a function", "orders", "x", { f = print }) end)
+  it("a cycle", function()
+    local cycle = {}
+    cycle.a = cycle
+    same_error("cycle", "orders", "x", cycle)
+  end)
+  it("a timestamp that is none", function() same_error("RFC 3339", "orders", "x", {}, { timestamp = "now" }) end)
+  it("an id of 300 bytes", function() same_error("255", "orders", "x", {}, { id = ("i"):rep(300) }) end)
+  it("a routing key of 300 bytes", function() same_error("255", "orders", "x", {}, { routing_key = ("k"):rep(300) }) end)
+end)
+
+describe("an event that takes more room than there is", function()
+  it("is refused over max_body, and the next goes out", function()
+    local small = eventbus.assert(eventbus.connect { url = url, log = false, max_body = 1000 })
+    local ticket, err = small:publish_async("orders", "x", { text = ("x"):rep(2000) })
+    assert.is_nil(ticket)
+    assert.are.equal("too_large", err.code)
+    assert.is_truthy(eventbus.assert(small:publish_async("orders", "x", {})):wait())
+    assert.is_true(small:close())
+  end)
+
+  it("waits for room in a full outbox, again and again", function()
+    local small = eventbus.assert(eventbus.connect { url = url, log = false, outbox = 3 })
+    for i = 1, 500 do eventbus.assert(small:publish_async("orders", "x", { i = i })) end
+    eventbus.assert(small:flush(20))
+    assert.are.equal(500, bus:queue_info("all").messages)
+    assert.is_true(small:close())
+  end)
+end)
+
+describe("a ticket", function()
+  it("is text that names its event", function()
+    local ticket = eventbus.assert(bus:publish_async("orders", "x", {}, { id = "evt_9" }))
+    assert.are.equal("eventbus ticket (evt_9)", tostring(ticket))
+    assert.is_nil(ticket.other)
+    assert.is_false((pcall(ticket.wait, {})))
+  end)
+
+  it("says the same whenever it is asked", function()
+    local returned = eventbus.assert(bus:publish_async("", "nobody", {}, { mandatory = true }))
+    for _ = 1, 3 do
+      assert.are.equal("returned", select(2, returned:wait()).code)
+      assert.are.equal("returned", (returned:state()))
+    end
+    assert.is_nil((bus:flush(10)))
+    local fine = eventbus.assert(bus:publish_async("orders", "x", {}))
+    for _ = 1, 3 do assert.are.equal(fine.id, fine:wait()) end
+  end)
+
+  it("is all that an unanswered publish leaves in Lua", function()
+    collectgarbage()
+    collectgarbage "stop"
+    local before = collectgarbage "count"
+    local tickets = {}
+    for i = 1, 1000 do tickets[i] = 0 end
+    local data, opts = { n = 1 }, { tenant_id = "t" }
+    local list = collectgarbage "count" - before
+    for i = 1, 1000 do tickets[i] = bus:publish_async("orders", "x", data, opts) end
+    local each = (collectgarbage "count" - before - list) * 1024 / 1000
+    collectgarbage "restart"
+    eventbus.assert(bus:flush(10))
+    assert.is_true(each < 250, each .. " bytes")
+  end)
+end)
+
+describe("core.sender", function()
+  it("does nothing when the bus was closed, be it by a finalizer in its midst", function()
+    for round = 1, 40 do
+      local nowhere = assert(core.open { url = "amqp://127.0.0.1:1", outbox = 1000000 })
+      local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
+      local closed = false
+      garbage(function()
+        closed = true
+        nowhere:close(0)
+      end)
+      local sent, made = 0
+      repeat
+        made = core.sender.send(sender, "orders", "x", { text = ("x"):rep(round * 10) }, nil)
+        if made then sent = sent + 1 end
+        while sent % 100 == 0 and nowhere:next() do end
+      until not made or sent == 100000
+      assert.is_true(closed, "the collector ran")
+      assert.is_nil((core.sender.post(sender, "orders", "x", {}, nil)))
+    end
+  end)
+
+  it("wants a sender", function()
+    for _, name in ipairs { "send", "post" } do
+      for _, wrong in ipairs { false, 1, io.stdout, {} } do
+        assert.is_false((pcall(core.sender[name], wrong, "orders", "x", {})))
+      end
+      assert.is_false((pcall(core.sender[name])))
+    end
+    assert.is_false((pcall(core.sender.new, {}, {})))
+    assert.is_false((pcall(core.tickets.open, io.stdout)))
+  end)
+end)

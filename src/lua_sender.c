@@ -1,0 +1,244 @@
+/* lua_sender: see lua_sender.h.
+**
+** Publishing is what a program does most often, nearly always with strings and
+** nothing but the envelope's fields and a routing key. That way is here, whole.
+** Whatever else comes, a mistake, a property, a bus that is closed or full, is
+** the long way's (sender.lua), which knows what to say: then nothing was done.
+*/
+#include "lua_sender.h"
+
+#include <string.h>
+
+#include "lua_bus.h"
+#include "lua_letter.h"
+#include "lua_op.h"
+#include "lua_scratch.h"
+#include "lua_ticket.h"
+
+#define LUA_SENDER_TYPE "eventbus.core.sender"
+
+/* What it keeps, in the table that is its value. The strings of the event stay
+** there. */
+enum { BUS = 1, HUB, SOURCE, TENANT, CORRELATION, METADATA };
+
+typedef struct lua_sender {
+  lua_bus *bus;
+  eb_bytes source;
+  eb_bytes tenant_id;
+  eb_bytes correlation_id;
+  bool has_metadata;
+  int64_t timeout_ms;
+} lua_sender;
+
+/* The string that is kept, if it is one. */
+static eb_bytes kept_text (lua_State *L, int table, int position) {
+  eb_bytes b = {NULL, 0};
+  lua_rawgeti(L, table, position);
+  if (lua_type(L, -1) == LUA_TSTRING) b.p = lua_tolstring(L, -1, &b.n);
+  lua_pop(L, 1);
+  return b;
+}
+
+/* new(bus, hub, source, tenant_id, correlation_id, metadata, timeout) */
+static int sender_new (lua_State *L) {
+  lua_bus *b = luaL_checkudata(L, 1, LUA_BUS_TYPE);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  int64_t timeout = lua_seconds(L, 7, 30);
+  lua_settop(L, 6);
+  lua_sender *s = lua_newuserdatauv(L, sizeof *s, 1);
+  lua_createtable(L, METADATA, 0);
+  for (int i = BUS; i <= METADATA; i++) {
+    lua_pushvalue(L, i);
+    lua_rawseti(L, 8, i);
+  }
+  s->bus = b;
+  s->source = kept_text(L, 8, SOURCE);
+  s->tenant_id = kept_text(L, 8, TENANT);
+  s->correlation_id = kept_text(L, 8, CORRELATION);
+  s->has_metadata = lua_istable(L, METADATA) != 0;
+  s->timeout_ms = timeout;
+  lua_setiuservalue(L, 7, 1);
+  luaL_setmetatable(L, LUA_SENDER_TYPE);
+  return 1;
+}
+
+/* Of the functions that publish: their arguments, and where the sender's value is; what
+** they have as upvalues. */
+enum { SELF = 1, EXCHANGE, TYPE, DATA, OPTIONS, VALUE };
+enum { SENDER_METATABLE = 1, TICKET_METATABLE };
+
+/* One publish. */
+typedef struct usual {
+  lua_State *L;
+  lua_sender *sender;
+  lua_event event;
+  lua_letter letter;
+  int scratch;
+} usual;
+
+static lua_sender *sender_at (lua_State *L, int index) {
+  lua_sender *s = lua_touserdata(L, index);
+  bool is = s != NULL && lua_getmetatable(L, index) &&
+            lua_rawequal(L, -1, lua_upvalueindex(SENDER_METATABLE));
+  lua_settop(L, OPTIONS);
+  if (!is) luaL_argerror(L, index, "a sender expected");
+  return s;
+}
+
+static bool is (const char *name, const char *known, size_t n) {
+  return memcmp(name, known, n) == 0;
+}
+
+/* Where an option's string belongs; NULL: not here. */
+static eb_bytes *place_of (usual *u, const char *name, size_t n) {
+  switch (n) {
+    case 2: return is(name, "id", 2) ? &u->event.id : NULL;
+    case 6: return is(name, "source", 6) ? &u->event.source : NULL;
+    case 9:
+      if (is(name, "tenant_id", 9)) return &u->event.tenant_id;
+      return is(name, "timestamp", 9) ? &u->event.timestamp : NULL;
+    case 11: return is(name, "routing_key", 11) ? &u->letter.routing_key : NULL;
+    case 14:
+      return is(name, "correlation_id", 14) ? &u->event.correlation_id : NULL;
+    default: return NULL;
+  }
+}
+
+/* The option whose name and value are on top, and stay there. */
+static bool read_option (usual *u) {
+  lua_State *L = u->L;
+  size_t n;
+  if (lua_type(L, -2) != LUA_TSTRING) return false;
+  const char *name = lua_tolstring(L, -2, &n);
+  switch (lua_type(L, -1)) {
+    case LUA_TSTRING: {
+      eb_bytes *place = place_of(u, name, n);
+      if (place == NULL) return false;
+      place->p = lua_tolstring(L, -1, &place->n);
+      return true;
+    }
+    case LUA_TTABLE:
+      if (n != 8 || !is(name, "metadata", 8) || u->sender->has_metadata)
+        return false;
+      u->event.metadata = lua_gettop(L);
+      return true;
+    default: return false;
+  }
+}
+
+/* Names and values are left on the stack, for the event has their bytes. */
+static bool read_options (usual *u) {
+  lua_State *L = u->L;
+  int type = lua_type(L, OPTIONS);
+  if (type == LUA_TNIL) return true;
+  if (type != LUA_TTABLE || lua_getmetatable(L, OPTIONS)) return false;
+  lua_pushnil(L);
+  while (lua_next(L, OPTIONS) != 0) {
+    if (!read_option(u)) return false;
+    lua_pushvalue(L, -2);
+  }
+  return true;
+}
+
+static bool read_arguments (usual *u) {
+  lua_State *L = u->L;
+  const lua_sender *s = u->sender;
+  lua_event *e = &u->event;
+  if (lua_type(L, EXCHANGE) != LUA_TSTRING || lua_type(L, TYPE) != LUA_TSTRING)
+    return false;
+  lua_getiuservalue(L, SELF, 1);
+  u->letter.exchange.p = lua_tolstring(L, EXCHANGE, &u->letter.exchange.n);
+  e->type.p = lua_tolstring(L, TYPE, &e->type.n);
+  u->letter.routing_key = e->type;
+  e->id = e->timestamp = eb_bytes_of(NULL, 0);
+  e->source = s->source;
+  e->tenant_id = s->tenant_id;
+  e->correlation_id = s->correlation_id;
+  e->data = DATA;
+  e->metadata = 0;
+  e->table = 0;
+  if (s->has_metadata) {
+    lua_rawgeti(L, VALUE, METADATA);
+    e->metadata = VALUE + 1;
+  }
+  return read_options(u);
+}
+
+/* False: it is not the usual case. Ends the scratch that it took. */
+static bool write (usual *u) {
+  eb_error err;
+  eb_buffer *text = &lua_scratch_take(u->L)->out;
+  u->scratch = lua_gettop(u->L);
+  u->letter.event = &u->event;
+  u->letter.text = text;
+  if (lua_envelope_write(u->L, &u->event, 0, text, &err)) return true;
+  lua_scratch_give(u->L, u->scratch);
+  return false;
+}
+
+static uint64_t post (usual *u, bool quiet) {
+  eb_error err;
+  uint64_t op = 0;
+  lua_bus *b = u->sender->bus;
+  u->letter.properties = 0;
+  u->letter.deadline = eb_ms_after(eb_clock_now(), u->sender->timeout_ms);
+  u->letter.urgent = false;
+  u->letter.quiet = quiet;
+  /* A finalizer may have closed the bus. */
+  if (lua_op_ready(b, eb_buffer_size(u->letter.text), &err))
+    op = lua_letter_post(u->L, b, &u->letter, &err);
+  lua_scratch_give(u->L, u->scratch);
+  return op;
+}
+
+static bool begin (usual *u, lua_State *L) {
+  u->L = L;
+  u->sender = sender_at(L, SELF);
+  lua_bus *b = u->sender->bus;
+  eb_bus *bus = lua_bus_get(b);
+  luaL_checkstack(L, 40, NULL);
+  return bus != NULL && b->untaken < LUA_BUS_DUE && eb_bus_has_room(bus) &&
+         read_arguments(u) && write(u);
+}
+
+/* send(sender, exchange, type, data, options) -> ticket; nothing: go the long way.
+** What ends the publish is allocated before it: one on its way must not be told as an
+** error. */
+static int sender_send (lua_State *L) {
+  usual u;
+  if (!begin(&u, L)) return 0;
+  lua_rawgeti(L, VALUE, HUB);
+  lua_ticket *t = lua_ticket_push(L, lua_upvalueindex(TICKET_METATABLE),
+                                  lua_gettop(L), u.event.id);
+  t->op = post(&u, true);
+  if (t->op == 0) return 0;
+  u.sender->bus->untaken++;
+  return 1;
+}
+
+/* post(sender, exchange, type, data, options) -> operation, the event's id: its answer
+** is told; nothing: go the long way */
+static int sender_post (lua_State *L) {
+  usual u;
+  if (!begin(&u, L)) return 0;
+  lua_pushlstring(L, u.event.id.p, u.event.id.n);
+  uint64_t op = post(&u, false);
+  if (op == 0) return 0;
+  lua_pushinteger(L, (lua_Integer)op);
+  lua_insert(L, -2);
+  return 2;
+}
+
+static const luaL_Reg functions[] = {{"new", sender_new},
+                                     {"send", sender_send},
+                                     {"post", sender_post},
+                                     {NULL, NULL}};
+
+void lua_sender_open (lua_State *L) {
+  luaL_newlibtable(L, functions);
+  luaL_newmetatable(L, LUA_SENDER_TYPE);
+  lua_pushliteral(L, "sender");
+  lua_setfield(L, -2, "__metatable");
+  lua_ticket_metatable(L);
+  luaL_setfuncs(L, functions, 2);
+}
