@@ -190,6 +190,7 @@ describe("a ticket", function()
     collectgarbage "restart"
     eventbus.assert(bus:flush(10))
     assert.is_true(each < 250, each .. " bytes")
+    for _, ticket in ipairs(tickets) do assert.are.equal("confirmed", (ticket:state())) end
   end)
 end)
 

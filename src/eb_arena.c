@@ -14,7 +14,10 @@ typedef struct chunk {
 } chunk;
 
 struct eb_arena {
-  chunk *last;   /* the one we allocate from */
+  union {
+    chunk *last;         /* the one we allocate from; */
+    eb_arena *next;      /* of a spare one: the next */
+  };
   size_t total;
   alignas(max_align_t) chunk first;
 };
@@ -85,9 +88,17 @@ size_t eb_arena_size (const eb_arena *a) {
 
 enum { SPARE_STEP = 512, SPARE_MOST = 4096 };
 
+static eb_arena *pop (eb_spares *s) {
+  eb_arena *a = s->first;
+  s->first = a->next;
+  s->bytes -= a->total;
+  a->last = &a->first;
+  return a;
+}
+
 eb_arena *eb_spares_take (eb_spares *s, size_t hint) {
-  if (s->count > 0) {
-    eb_arena *a = s->list[--s->count];
+  if (s->first != NULL) {
+    eb_arena *a = pop(s);
     if (a->first.cap >= hint) return a;
     eb_arena_free(a);
   }
@@ -100,10 +111,12 @@ void eb_spares_give (eb_spares *s, eb_arena *a) {
 #if defined(EB_ASAN)  /* which finds what is used after it was given back */
   (void)s;
 #else
-  if (s->count < EB_SPARES && a->first.next == NULL &&
+  if (s->bytes + a->total <= EB_SPARES && a->first.next == NULL &&
       a->first.cap <= SPARE_MOST) {
     a->first.used = 0;
-    s->list[s->count++] = a;
+    a->next = s->first;
+    s->first = a;
+    s->bytes += a->total;
     return;
   }
 #endif
@@ -111,5 +124,5 @@ void eb_spares_give (eb_spares *s, eb_arena *a) {
 }
 
 void eb_spares_fini (eb_spares *s) {
-  while (s->count > 0) eb_arena_free(s->list[--s->count]);
+  while (s->first != NULL) eb_arena_free(pop(s));
 }

@@ -25,13 +25,14 @@ char *eb_arena_copy (eb_arena *a, const void *p, size_t n);
 /* Bytes allocated from the system. */
 size_t eb_arena_size (const eb_arena *a);
 
-/* Arenas that were given back, for use again: a message is made and gone within a
-** millisecond, and the next is as large. Of bounded number and size. Embedded; all
-** zero is an empty one. Thread: any, one at a time. */
-enum { EB_SPARES = 256 };
+/* Arenas that were given back, for use again: a message is made and gone within
+** milliseconds, and the next is as large. Enough for a window of a thousand small
+** ones; no more bytes than that, and none larger than a page. Embedded; all zero is
+** an empty one. Thread: any, one at a time. */
+enum { EB_SPARES = 2 * 1024 * 1024 };
 typedef struct eb_spares {
-  eb_arena *list[EB_SPARES];
-  size_t count;
+  eb_arena *first;
+  size_t bytes;
 } eb_spares;
 
 eb_arena *eb_spares_take (eb_spares *s, size_t hint);  /* as eb_arena_new */

@@ -279,9 +279,13 @@ end
 
 --- Handles one delivery: the dispatcher's call, or a worker's of the pool. The event is read here unless it has been.
 function Consumer:handle(delivery, event, worker)
-  event = event or self:read(delivery)
-  if not event then return end
-  local record = record_of(self, delivery, event)
+  if not event then
+    local err
+    event, err = delivery:event(self._codec)
+    if not event then return settle_unreadable(self, delivery, err, record_of(self, delivery)) end
+  end
+  local record
+  if self._on_settled then record = record_of(self, delivery, event) end
   local handler = self._found[event.type]
   if not handler then
     handler = self._router:find(event.type) or self._unhandled
@@ -308,7 +312,7 @@ function Consumer:handle(delivery, event, worker)
     if worker.abandoned then return end
   end
   ctx._delivery = false
-  if ok and a ~= false and (a ~= nil or b == nil) and not is_outcome(a) then
+  if ok and (a == nil and b == nil or a == true or a and not is_outcome(a)) then
     local counts = self._counts
     counts.handled = counts.handled + 1
     delivery:finish()  -- nobody else has it: the context has let go

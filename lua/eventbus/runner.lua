@@ -137,7 +137,8 @@ local function loop(hub, limits)
       end
     end
     if delivery then
-      dispatch(hub, id, delivery)
+      local consumer = not hub.pool and hub.consumers[id]
+      if consumer then consumer:handle(delivery) else dispatch(hub, id, delivery) end
       count = count + 1
       if limits.idle then limits.last_event = now() end
       if limits.tick then tick(limits) end

@@ -15,7 +15,8 @@ local sender = {}
 sender.CONTRADICTION = ": an event cannot be mandatory without a confirm: only a confirm tells that no queue took it; "
   .. "leave out confirm = false, or set mandatory = false"
 
-local now, next, type, getmetatable, usual_post = core.now, next, type, getmetatable, core.sender.post
+local now, next, type, getmetatable = core.now, next, type, getmetatable
+local usual_post = core.sender.post
 
 ---@class eventbus.PublishOptions
 ---@field tenant_id string|nil
