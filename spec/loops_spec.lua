@@ -222,12 +222,12 @@ describe("a wait that blocks the thread", function()
     eventbus.assert(bus:publish("amq.topic", "x", {}))
     -- Is never answered.
     local ticket = require "eventbus.ticket"
-    local function never() return ticket.new(ticket.outcome(bus._hub, false, "never")) end
+    local function never() return ticket.outcome(bus._hub, false, "never") end
     local over
-    scheduler.go(function() over = select(2, never():wait(0.2)) end)
+    scheduler.go(function() over = select(2, never():wait(0.2, 1)) end)
     scheduler.turn()
     assert.is_nil(over)
-    local _, err = never():wait(0.6)
+    local _, err = never():wait(0.6, 1)
     assert.are.equal("timeout", err.code)
     assert.are.equal(1, #socket.select({ { getfd = function() return bus:fd() end } }, nil, 0))
     wait_until(function()

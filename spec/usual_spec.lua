@@ -177,6 +177,33 @@ describe("a ticket", function()
     for _ = 1, 3 do assert.are.equal(fine.id, fine:wait()) end
   end)
 
+  it("tells of a failure though a finalizer, or a hook, looks at it in the midst of a look", function()
+    local ticket, inner = eventbus.assert(bus:publish_async("no-such", "x", {})), nil
+    local tickets = core.tickets
+    local open = tickets.open
+    -- Where Lua may collect, the first look has begun and nothing is kept yet.
+    function tickets.open(...)
+      local hub, op, id = open(...)
+      tickets.open = open
+      inner = select(2, ticket:wait()).code
+      return hub, op, id
+    end
+    for _ = 1, 2 do assert.are.equal("not_found", select(2, ticket:wait()).code) end
+    assert.are.equal("not_found", inner)
+    assert.is_nil((bus:flush(10)))
+  end)
+
+  it("is told of by a flush after the close", function()
+    for _, server in ipairs { url, "amqp://127.0.0.1:1" } do
+      local other = eventbus.assert(eventbus.connect { url = server, lazy = true, log = false })
+      local ticket = eventbus.assert(other:publish_async("no-such", "x", {}))
+      assert.is_nil((other:close(0.5)))
+      assert.is_nil((other:flush(1)))
+      assert.is_nil((ticket:wait()))
+      assert.is_true(other:flush(1))
+    end
+  end)
+
   it("is all that an unanswered publish leaves in Lua", function()
     collectgarbage()
     collectgarbage "stop"
@@ -191,6 +218,73 @@ describe("a ticket", function()
     eventbus.assert(bus:flush(10))
     assert.is_true(each < 250, each .. " bytes")
     for _, ticket in ipairs(tickets) do assert.are.equal("confirmed", (ticket:state())) end
+  end)
+end)
+
+-- A text of its own, which is gone when its last value is.
+local count = 0
+local function fresh(text)
+  count = count + 1
+  return text .. count
+end
+
+-- Each step of the collector is a whole cycle: what nobody has is finalised at the next allocation.
+local function at_once(f)
+  collectgarbage()
+  collectgarbage "stop"
+  garbage(f)
+  if _VERSION == "Lua 5.4" then collectgarbage("incremental", 100, 1000, 30) else collectgarbage("setstepmul", 1000000) end
+  collectgarbage "restart"
+end
+
+local function usually()
+  if _VERSION == "Lua 5.4" then collectgarbage("incremental", 200, 100, 13) else collectgarbage("setstepmul", 200) end
+end
+
+-- Empties tables, and uses the memory of what was in them for something else.
+local function emptying(...)
+  local tables = { ... }
+  return function()
+    for _, each in ipairs(tables) do
+      for key in pairs(each) do each[key] = nil end
+    end
+    collectgarbage()
+    collectgarbage()
+    local other = {}
+    for i = 1, 100 do other[i] = fresh "other" end
+  end
+end
+
+describe("what a finalizer empties in the midst of a publish", function()
+  it("is published as it was", function()
+    for round = 1, 100 do
+      local type_, id = fresh "type.", fresh "id"
+      local opts = { id = id .. "!", source = fresh "s", tenant_id = fresh "t", routing_key = "k", metadata = { [fresh "a"] = 1 } }
+      local data = { [fresh "b"] = { fresh "c" } }
+      at_once(emptying(opts, data))
+      local ticket = bus:publish_async("orders", type_, data, opts)
+      usually()
+      eventbus.assert(eventbus.assert(ticket):wait())
+      local seen = arrived()
+      assert.are.equal(id .. "!", ticket.id)
+      assert.are.equal(type_, seen.properties.type)
+      assert.are.equal("k", seen.key)
+      if round % 2 == 0 then collectgarbage() end
+    end
+  end)
+
+  it("leaves publish_event what it needs", function()
+    local nowhere = assert(core.open { url = "amqp://127.0.0.1:1" })
+    for _ = 1, 50 do
+      local id = fresh "id"
+      local event = { id = id .. "!", type = fresh "type", source = fresh "s", tenant_id = fresh "t", data = { 1 } }
+      at_once(emptying(event))
+      local op, told = nowhere:publish_event("", "k", event, nil, 30)
+      usually()
+      assert.is_truthy(op)
+      assert.are.equal(id .. "!", told)
+    end
+    nowhere:close(0)
   end)
 end)
 
@@ -222,6 +316,10 @@ describe("core.sender", function()
       end
       assert.is_false((pcall(core.sender[name])))
     end
+    local nowhere = assert(core.open { url = "amqp://127.0.0.1:1" })
+    local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
+    assert.is_truthy(core.sender.post(sender, "", "few"))
+    nowhere:close(0)
     assert.is_false((pcall(core.sender.new, {}, {})))
     assert.is_false((pcall(core.tickets.open, io.stdout)))
   end)

@@ -212,6 +212,7 @@ static void close_bus (lua_bus *b, int64_t ms) {
       take_rest(bus);
     }
   }
+  if (bus != NULL) b->newest = eb_quiet_newest(eb_bus_quiet(bus));
   if (b->ref != NULL) {
     lua_signal_release(b->ref->bus);
     eb_bus_free(b->ref->bus);

@@ -4,6 +4,9 @@
 **   lua_publish.c    publishing
 **   lua_ops.c        the other operations: rpc, subscribe, cancel, confirmed
 **   lua_op.c         an operation while it is made
+**   lua_properties.c the properties of one
+**   lua_letter.c     an event on its way into one
+**   lua_sender.c     publishing in the usual case, whole
 **   lua_quiet.c      publishes that are told of only when they fail
 **   lua_delivery.c   a delivery: read it, settle it
 **
@@ -28,6 +31,7 @@ typedef struct lua_bus {
   lua_bus_ref *ref;    /* NULL: born closed */
   eb_item *building;   /* an operation being made: see lua_op.h; what an error
                           leaves behind is freed by the next one */
+  uint64_t newest;     /* quiet publish, once it is closed */
   unsigned untaken;    /* quiet publishes since answers were last taken: 'next' */
 } lua_bus;
 

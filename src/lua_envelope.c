@@ -302,7 +302,7 @@ bool lua_envelope_encode (lua_State *L, int table, int codec, lua_event *event,
   }
   ok = ok && read_fields(L, table, event, err) &&
        write_event(L, event, coded, to, err);
-  lua_settop(L, top);  /* the strings in 'event' live on in the table */
+  if (!ok) lua_settop(L, top);
   return ok;
 }
 

@@ -11,8 +11,8 @@
 #include "eb_uuid.h"
 #include "lua_compat.h"
 
-/* What an event is made of. The bytes are those of strings that stay on the stack, or
-** in a table; p is NULL of what it has not. */
+/* What an event is made of. The bytes are those of strings that stay on the stack: a
+** finalizer may empty a table. p is NULL of what it has not. */
 typedef struct lua_event {
   eb_bytes id;
   eb_bytes type;
@@ -40,7 +40,8 @@ bool lua_event_text (lua_State *L, int index, const char *name, eb_bytes *b,
 bool lua_envelope_write (lua_State *L, lua_event *event, int codec,
                          eb_buffer *to, eb_error *err);
 
-/* The same of a table, whose fields are read into *event after the codec was called. */
+/* The same of a table, whose fields are read into *event after the codec was called,
+** and stay on the stack. */
 bool lua_envelope_encode (lua_State *L, int table, int codec, lua_event *event,
                           eb_buffer *to, eb_error *err);
 

@@ -41,8 +41,10 @@ static int lbus_unanswered (lua_State *L) {
 
 /* newest() -> the one begun last; 0 before the first */
 static int lbus_newest (lua_State *L) {
+  lua_bus *b = lua_bus_check(L, 1);
   const eb_quiet *q = check_quiet(L);
-  lua_pushinteger(L, q == NULL ? 0 : (lua_Integer)eb_quiet_newest(q));
+  lua_pushinteger(L,
+                  (lua_Integer)(q == NULL ? b->newest : eb_quiet_newest(q)));
   return 1;
 }
 

@@ -78,6 +78,7 @@ typedef struct usual {
 
 static lua_sender *sender_at (lua_State *L, int index) {
   lua_sender *s = lua_touserdata(L, index);
+  lua_settop(L, OPTIONS);
   bool is = s != NULL && lua_getmetatable(L, index) &&
             lua_rawequal(L, -1, lua_upvalueindex(SENDER_METATABLE));
   lua_settop(L, OPTIONS);

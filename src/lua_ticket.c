@@ -69,14 +69,20 @@ static int tickets_open (lua_State *L) {
   return 3;
 }
 
-/* keep(ticket, table) */
+/* keep(ticket, table) -> what it keeps: the first, for a finalizer or a debug hook may
+** have looked in the midst of another's look */
 static int tickets_keep (lua_State *L) {
   lua_ticket *t = check(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_settop(L, 2);
+  if (t->looked) {
+    lua_getiuservalue(L, 1, 1);
+    return 1;
+  }
+  lua_pushvalue(L, 2);
   lua_setiuservalue(L, 1, 1);
   t->looked = true;
-  return 0;
+  return 1;
 }
 
 static const luaL_Reg functions[] = {{"new", tickets_new},

@@ -159,9 +159,9 @@ function sender.usual(hub, defaults, properties)
     settings.publish_timeout)
 end
 
-local function outcome_of(hub, op, id, timeout, wants_confirm)
-  local usual = timeout == hub.config.publish_timeout
-  return ticket.outcome(hub, op, id, not usual and timeout or nil, not wants_confirm and "sent" or nil)
+-- What is not as usual about the outcome: its time limit and what success is called, or nil, nil.
+local function unusual(hub, timeout, wants_confirm)
+  return timeout ~= hub.config.publish_timeout and timeout or nil, not wants_confirm and "sent" or nil
 end
 
 --- Publishes the long way: a ticket, or nil, err.
@@ -170,7 +170,7 @@ function sender.send(self, exchange, event_type, data, opts, where, level)
   local op, id, timeout, wants_confirm = post(self, exchange, event_type, data, opts, where, level + 1, true)
   if not op then return nil, id end
   local hub = self._hub
-  local made = ticket.new(outcome_of(hub, op, id, timeout, wants_confirm))
+  local made = ticket.new(hub, op, id, unusual(hub, timeout, wants_confirm))
   if hub.loop.background then hub.parking:turn_in_background() end
   if hub.core:due() and not hub.telling then hub:pump() end
   return made
@@ -188,7 +188,7 @@ function sender.publish(self, exchange, event_type, data, opts, where, level)
     if not op then return nil, id end
   end
   if hub:confirmed(op, timeout) then return id end
-  local outcome = outcome_of(hub, false, id, timeout, wants_confirm)
+  local outcome = ticket.outcome(hub, false, id, unusual(hub, timeout, wants_confirm))
   hub:expect(op, outcome)
   return outcome:wait()
 end

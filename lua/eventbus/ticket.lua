@@ -157,16 +157,14 @@ local Ticket = tickets.methods
 local function outcome_of(self)
   local kept, op, id = tickets.open(self)
   if not op then return kept end
-  local outcome = ticket.outcome(kept, op, id)
-  tickets.keep(self, outcome)
-  return outcome
+  return tickets.keep(self, ticket.outcome(kept, op, id))
 end
 
---- The ticket of an outcome.
+--- The ticket of an asynchronous publish just begun; the arguments are those of its outcome.
 ---@return eventbus.Ticket
-function ticket.new(outcome)
-  local made = tickets.new(outcome.hub, outcome.op or 0, outcome.id)
-  tickets.keep(made, outcome)
+function ticket.new(hub, op, id, timeout, success)
+  local made = tickets.new(hub, op, id)
+  if timeout or success then tickets.keep(made, ticket.outcome(hub, op, id, timeout, success)) end
   return made
 end
 

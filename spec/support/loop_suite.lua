@@ -218,7 +218,9 @@ end, "go")
 local function never_answered(t)
   local ticket = require "eventbus.ticket"
   t.eventbus.assert(t.bus:publish("", t.queue, {}))
-  return ticket.new(ticket.outcome(t.bus._hub, false, "never"))
+  local never = ticket.new(t.bus._hub, 0, "never")
+  t.eventbus.core.tickets.keep(never, ticket.outcome(t.bus._hub, false, "never"))
+  return never
 end
 
 test("coroutines wait beside a run, each for its own time", function(t)
