@@ -2,6 +2,8 @@
 ** "chrono-compatible low-level date algorithms": years begin in March. */
 #include "eb_time.h"
 
+#include <string.h>
+
 enum { DAY_S = 86400 };
 
 static const int64_t FIRST_MS = -62167219200000;  /* 0000-01-01 */
@@ -54,6 +56,24 @@ void eb_time_format (int64_t ms, char to[EB_TIME_TEXT]) {
 }
 
 /* n digits at *p, which moves on; -1 when there are fewer. */
+void eb_time_format_next (eb_time_last *last, int64_t ms, char to[EB_TIME_TEXT]) {
+  enum { FRACTION = 20 };  /* where its three digits are */
+  int64_t second = ms / 1000;
+  if (ms < 0 || ms > LAST_MS) {
+    eb_time_format(ms, to);
+    return;
+  }
+  if (last->text[0] == '\0' || last->second != second) {
+    eb_time_format(ms, last->text);
+    last->second = second;
+  }
+  unsigned part = (unsigned)(ms - second * 1000);
+  memcpy(to, last->text, EB_TIME_TEXT);
+  to[FRACTION] = (char)('0' + part / 100);
+  to[FRACTION + 1] = (char)('0' + part / 10 % 10);
+  to[FRACTION + 2] = (char)('0' + part % 10);
+}
+
 static int take (const char **p, const char *end, int n) {
   int v = 0;
   if (end - *p < n) return -1;

@@ -39,6 +39,7 @@ typedef struct writer {
   int64_t now;     /* the wall clock, in milliseconds; 0: not read yet */
   eb_bytes coded;  /* the payload as a codec wrote it; p is NULL without one */
   eb_buffer *to;
+  eb_time_last *last;
   eb_error *err;
   lua_encoder value;
 } writer;
@@ -128,7 +129,7 @@ static bool put_timestamp (writer *w) {
   eb_bytes given = e->timestamp;
   if (given.n == 0) {
     e->timestamp_ms = now_of(w);
-    eb_time_format(e->timestamp_ms, text);
+    eb_time_format_next(w->last, e->timestamp_ms, text);
     return put_made(w, ",\"timestamp\":\"", text, sizeof text);
   }
   if (!eb_time_parse(given.p, given.n, &e->timestamp_ms))
@@ -236,22 +237,23 @@ static bool encode (writer *w) {
 
 /* 'coded': the payload as a codec wrote it, or absent. */
 static bool write_event (lua_State *L, lua_event *event, eb_bytes coded,
-                         eb_buffer *to, eb_error *err) {
+                         lua_scratch *to, eb_error *err) {
   writer w;
   w.L = L;
   w.event = event;
   w.now = 0;
   w.coded = coded;
-  w.to = to;
+  w.to = &to->out;
+  w.last = &to->time;
   w.err = err;
-  lua_encoder_init(&w.value, L, to, err);
+  lua_encoder_init(&w.value, L, w.to, err);
   w.value.max_depth = VALUE_DEPTH;
-  eb_buffer_truncate(to, 0);
+  eb_buffer_truncate(w.to, 0);
   return encode(&w);
 }
 
 bool lua_envelope_write (lua_State *L, lua_event *event, int codec,
-                         eb_buffer *to, eb_error *err) {
+                         lua_scratch *to, eb_error *err) {
   if (!lua_checkstack(L, 24)) return no_memory(err);
   int top = lua_gettop(L);
   eb_bytes coded = {NULL, 0};
@@ -289,7 +291,7 @@ static bool read_fields (lua_State *L, int table, lua_event *e, eb_error *err) {
 }
 
 bool lua_envelope_encode (lua_State *L, int table, int codec, lua_event *event,
-                          eb_buffer *to, eb_error *err) {
+                          lua_scratch *to, eb_error *err) {
   table = lua_absindex(L, table);
   codec = lua_absindex(L, codec);
   if (!lua_checkstack(L, 32)) return no_memory(err);
@@ -560,14 +562,15 @@ static int envelope_encode (lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 2);
   push_codec(L, 2);
-  eb_buffer *to = &lua_scratch_take(L)->out;  /* at 4 */
+  lua_scratch *to = lua_scratch_take(L);  /* at 4 */
   if (!lua_envelope_encode(L, 1, 3, &event, to, &err)) {
     lua_scratch_give(L, 4);
     lua_pushnil(L);
     lua_error_push(L, &err);
     return 2;
   }
-  lua_pushlstring(L, (const char *)eb_buffer_bytes(to), eb_buffer_size(to));
+  lua_pushlstring(L, (const char *)eb_buffer_bytes(&to->out),
+                  eb_buffer_size(&to->out));
   lua_scratch_give(L, 4);
   return 1;
 }

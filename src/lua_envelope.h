@@ -9,7 +9,7 @@
 #include "eb_buffer.h"
 #include "eb_item.h"
 #include "eb_uuid.h"
-#include "lua_compat.h"
+#include "lua_scratch.h"
 
 /* What an event is made of. The bytes are those of strings that stay on the stack: a
 ** finalizer may empty a table. p is NULL of what it has not. */
@@ -32,18 +32,18 @@ typedef struct lua_event {
 bool lua_event_text (lua_State *L, int index, const char *name, eb_bytes *b,
                      eb_error *err);
 
-/* Makes *to the event as JSON; id and timestamp are made when it has none. 'codec':
+/* Makes the scratch's buffer the event as JSON; id and timestamp are made when it has none. 'codec':
 ** stack index of a table whose 'encode' writes the payload, or of nil; it is called
 ** before anything is written, so it may do what it likes. False: err says which
-** field cannot be sent, and where in it; *to holds half of it. May raise Lua's
+** field cannot be sent, and where in it; the buffer holds half of it. May raise Lua's
 ** memory error. */
 bool lua_envelope_write (lua_State *L, lua_event *event, int codec,
-                         eb_buffer *to, eb_error *err);
+                         lua_scratch *to, eb_error *err);
 
 /* The same of a table, whose fields are read into *event after the codec was called,
 ** and stay on the stack. */
 bool lua_envelope_encode (lua_State *L, int table, int codec, lua_event *event,
-                          eb_buffer *to, eb_error *err);
+                          lua_scratch *to, eb_error *err);
 
 /* Leaves the event, or nil, err, on top of the stack. 'codec': as above, its
 ** 'decode' reads the payload. Returns how many values they are. */

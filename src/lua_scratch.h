@@ -10,6 +10,7 @@
 #define LUA_SCRATCH_H
 
 #include "eb_json.h"
+#include "eb_time.h"
 #include "lua_compat.h"
 #include "lua_names.h"
 #include "lua_value.h"
@@ -19,6 +20,7 @@ typedef struct lua_scratch {
   eb_json json;
   bool reading;   /* json was begun and not ended */
   bool taken;
+  eb_time_last time;
   unsigned idle;  /* calls since the buffer was last large */
   lua_guess guess;
   lua_names names;

@@ -168,11 +168,11 @@ static bool read_arguments (usual *u) {
 /* False: it is not the usual case. Ends the scratch that it took. */
 static bool write (usual *u) {
   eb_error err;
-  eb_buffer *text = &lua_scratch_take(u->L)->out;
+  lua_scratch *to = lua_scratch_take(u->L);
   u->scratch = lua_gettop(u->L);
   u->letter.event = &u->event;
-  u->letter.text = text;
-  if (lua_envelope_write(u->L, &u->event, 0, text, &err)) return true;
+  u->letter.text = &to->out;
+  if (lua_envelope_write(u->L, &u->event, 0, to, &err)) return true;
   lua_scratch_give(u->L, u->scratch);
   return false;
 }

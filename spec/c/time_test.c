@@ -145,6 +145,23 @@ TEST(agrees_with_timegm_at_random_moments) {
   }
 }
 
+TEST(a_moment_near_the_last_is_formatted_as_any) {
+  static const int64_t begins[] = {0, 1, 999, 1000, -1, -1000, 1705314600000, 253402300799000, 253402300799999,
+                                   253402300800000};
+  eb_time_last last = {0, ""};
+  uint64_t seed = 1;
+  for (size_t i = 0; i < sizeof begins / sizeof *begins; i++) {
+    int64_t ms = begins[i];
+    for (int k = 0; k < 2000; k++) {
+      char near[EB_TIME_TEXT + 1] = "";
+      eb_time_format_next(&last, ms, near);
+      CHECK_STR(near, format(ms));
+      seed = seed * 6364136223846793005u + 1442695040888963407u;
+      ms += (int64_t)(seed >> 60) * (k % 100 == 0 ? -1000 : 1);
+    }
+  }
+}
+
 int main (void) {
   RUN(moments_are_formatted);
   RUN(texts_are_parsed);
@@ -153,5 +170,6 @@ int main (void) {
   RUN(leap_years_have_their_day);
   RUN(all_days_from_1600_to_2400_come_back);
   RUN(agrees_with_timegm_at_random_moments);
+  RUN(a_moment_near_the_last_is_formatted_as_any);
   return check_done();
 }
