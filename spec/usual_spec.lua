@@ -204,7 +204,7 @@ describe("a ticket", function()
     end
   end)
 
-  it("is all that an unanswered publish leaves in Lua", function()
+  it("is all that an unanswered publish leaves in Lua #memory", function()
     collectgarbage()
     collectgarbage "stop"
     local before = collectgarbage "count"
@@ -252,6 +252,7 @@ local function emptying(...)
     collectgarbage()
     local other = {}
     for i = 1, 100 do other[i] = fresh "other" end
+    return other
   end
 end
 
@@ -259,7 +260,8 @@ describe("what a finalizer empties in the midst of a publish", function()
   it("is published as it was", function()
     for round = 1, 100 do
       local type_, id = fresh "type.", fresh "id"
-      local opts = { id = id .. "!", source = fresh "s", tenant_id = fresh "t", routing_key = "k", metadata = { [fresh "a"] = 1 } }
+      local opts = { id = id .. "!", source = fresh "s", tenant_id = fresh "t", routing_key = "k",
+        metadata = { [fresh "a"] = 1 } }
       local data = { [fresh "b"] = { fresh "c" } }
       at_once(emptying(opts, data))
       local ticket = bus:publish_async("orders", type_, data, opts)
