@@ -71,7 +71,12 @@ local OPTIONS = {
   ["metadata"] = { metadata = { a = 1 } },
   ["all that goes the usual way"] = { tenant_id = "u", routing_key = "k", correlation_id = "d", source = "s",
     metadata = { a = 1 } },
-  ["a property"] = { tenant_id = "u", priority = 3 },
+  ["a property"] = { tenant_id = "u", expiration = 60 },
+  ["a priority"] = { tenant_id = "u", priority = 3 },
+  ["the least priority"] = { priority = 0 },
+  ["the highest priority"] = { priority = 255 },
+  ["a transient event"] = { persistent = false },
+  ["flags as they are anyway"] = { persistent = true, mandatory = false },
   ["text that JSON escapes"] = { tenant_id = 'a"b\\c\n', source = "Київ" },
 }
 
@@ -85,6 +90,18 @@ describe("an event published the usual way", function()
       end)
     end
   end
+
+  it("comes back when no queue takes it and it is mandatory", function()
+    for _, way in ipairs { function(o) return o end, long } do
+      local id, err = bus:publish("", "nobody", {}, way { mandatory = true })
+      assert.is_nil(id)
+      assert.are.equal("returned", err.code)
+      local ticket = eventbus.assert(bus:publish_async("", "nobody", {}, way { mandatory = true }))
+      assert.are.equal("returned", select(2, ticket:wait()).code)
+      assert.is_nil((bus:flush(10)))
+      eventbus.assert(bus:publish("", "nobody", {}, way { mandatory = false }))
+    end
+  end)
 
   it("has an id and a time of its own", function()
     local ticket = eventbus.assert(bus:publish_async("orders", "a", {}))
@@ -127,6 +144,9 @@ describe("a mistake, or an error, is told as the long way tells it:", function()
   it("an unknown option", function() same_error("tenant", "orders", "x", {}, { tenant = "t" }) end)
   it("a name that is a number", function() same_error("usual_spec.lua", "orders", "x", {}, { "t" }) end)
   it("a tenant that is a number", function() same_error("tenant_id", "orders", "x", {}, { tenant_id = 1 }) end)
+  it("a priority that is too high", function() same_error("priority", "orders", "x", {}, { priority = 256 }) end)
+  it("a priority that is none", function() same_error("priority", "orders", "x", {}, { priority = 1.5 }) end)
+  it("a flag that is text", function() same_error("persistent", "orders", "x", {}, { persistent = "yes" }) end)
   it("metadata that is a list", function() same_error("metadata", "orders", "x", {}, { metadata = { 1 } }) end)
   it("a value that JSON has not", function() same_error("data.f: a function", "orders", "x", { f = print }) end)
   it("a cycle", function()

@@ -51,6 +51,17 @@ static bool fill (eb_publish *p, const lua_letter *letter, eb_bytes body,
   return add_tenant(p, copied(&to, e->tenant_id), err);
 }
 
+static bool read_properties (lua_State *L, const lua_letter *letter,
+                             eb_publish *p, eb_error *err) {
+  if (letter->properties != 0)
+    return lua_properties_read(L, letter->properties, p, err);
+  p->mandatory = letter->mandatory;
+  p->properties.delivery_mode = letter->transient ? 1 : 2;
+  p->properties.has_priority = letter->has_priority;
+  p->properties.priority = letter->priority;
+  return true;
+}
+
 uint64_t lua_letter_post (lua_State *L, lua_bus *b, const lua_letter *letter,
                           eb_error *err) {
   enum { REST = 640 };  /* the tables of the headers, and short texts */
@@ -63,7 +74,7 @@ uint64_t lua_letter_post (lua_State *L, lua_bus *b, const lua_letter *letter,
   if (p == NULL) return 0;
   p->item.deadline = letter->deadline;
   p->quiet = letter->quiet;
-  if (lua_properties_read(L, letter->properties, p, err) &&
+  if (read_properties(L, letter, p, err) &&
       fill(p, letter, body, err) && eb_bus_check_publish(b->ref->bus, p, err))
     return lua_op_post(b, letter->urgent, err);
   lua_op_drop(b);

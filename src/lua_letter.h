@@ -12,7 +12,11 @@ typedef struct lua_letter {
   const eb_buffer *text;   /* and what it wrote */
   eb_bytes exchange;
   eb_bytes routing_key;
-  int properties;   /* where on the stack they are, or nil; 0: none */
+  int properties;   /* where on the stack they are, or nil; 0: as follows */
+  bool transient;
+  bool mandatory;
+  bool has_priority;
+  uint8_t priority;
   eb_ms deadline;
   bool urgent;
   bool quiet;       /* only its failure is told: see eb_quiet.h */

@@ -103,7 +103,7 @@ static bool read_property (lua_State *L, const char *name, eb_publish *p,
 bool lua_properties_read (lua_State *L, int index, eb_publish *p,
                           eb_error *err) {
   p->properties.delivery_mode = 2;
-  if (index == 0 || lua_isnoneornil(L, index)) return true;
+  if (lua_isnoneornil(L, index)) return true;
   luaL_checktype(L, index, LUA_TTABLE);
   lua_pushnil(L);
   while (lua_next(L, index) != 0) {

@@ -7,7 +7,7 @@
 #include "eb_item.h"
 #include "lua_compat.h"
 
-/* The table at 'index', or nil (0: none), into the publish; it is persistent unless it says
+/* The table at 'index', or nil, into the publish; it is persistent unless it says
 ** otherwise. Raises for a name that there is not. False: err says which cannot be
 ** sent. */
 bool lua_properties_read (lua_State *L, int index, eb_publish *p,

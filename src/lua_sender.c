@@ -1,9 +1,9 @@
 /* lua_sender: see lua_sender.h.
 **
-** Publishing is what a program does most often, nearly always with strings and
-** nothing but the envelope's fields and a routing key. That way is here, whole.
-** Whatever else comes, a mistake, a property, a bus that is closed or full, is
-** the long way's (sender.lua), which knows what to say: then nothing was done.
+** Publishing is what a program does most often, nearly always with nothing but the
+** envelope's fields, a routing key, a flag. That way is here, whole. Whatever else
+** comes, a mistake, headers, a bus that is closed or full, is the long way's
+** (sender.lua), which knows what to say: then nothing was done.
 */
 #include "lua_sender.h"
 
@@ -105,6 +105,23 @@ static eb_bytes *place_of (usual *u, const char *name, size_t n) {
   }
 }
 
+static bool read_flag (usual *u, const char *name, size_t n, bool value) {
+  if (n == 10 && is(name, "persistent", 10)) {
+    u->letter.transient = !value;
+    return true;
+  }
+  if (n != 9 || !is(name, "mandatory", 9)) return false;
+  u->letter.mandatory = value;
+  return true;
+}
+
+static bool read_number (usual *u, const char *name, size_t n, lua_Number v) {
+  if (n != 8 || !is(name, "priority", 8) || !(v >= 0 && v <= 255)) return false;
+  u->letter.priority = (uint8_t)v;
+  u->letter.has_priority = true;
+  return u->letter.priority == v;
+}
+
 /* The option whose name and value are on top, and stay there. */
 static bool read_option (usual *u) {
   lua_State *L = u->L;
@@ -118,6 +135,9 @@ static bool read_option (usual *u) {
       place->p = lua_tolstring(L, -1, &place->n);
       return true;
     }
+    case LUA_TBOOLEAN:
+      return read_flag(u, name, n, lua_toboolean(L, -1) != 0);
+    case LUA_TNUMBER: return read_number(u, name, n, lua_tonumber(L, -1));
     case LUA_TTABLE:
       if (n != 8 || !is(name, "metadata", 8) || u->sender->has_metadata)
         return false;
@@ -148,6 +168,7 @@ static bool read_arguments (usual *u) {
   if (lua_type(L, EXCHANGE) != LUA_TSTRING || lua_type(L, TYPE) != LUA_TSTRING)
     return false;
   lua_getiuservalue(L, SELF, 1);
+  memset(&u->letter, 0, sizeof u->letter);
   u->letter.exchange.p = lua_tolstring(L, EXCHANGE, &u->letter.exchange.n);
   e->type.p = lua_tolstring(L, TYPE, &e->type.n);
   u->letter.routing_key = e->type;
@@ -181,9 +202,7 @@ static uint64_t post (usual *u, bool quiet) {
   eb_error err;
   uint64_t op = 0;
   lua_bus *b = u->sender->bus;
-  u->letter.properties = 0;
   u->letter.deadline = eb_ms_after(eb_clock_now(), u->sender->timeout_ms);
-  u->letter.urgent = false;
   u->letter.quiet = quiet;
   /* A finalizer may have closed the bus. */
   if (lua_op_ready(b, eb_buffer_size(u->letter.text), &err))
