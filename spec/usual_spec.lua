@@ -22,8 +22,11 @@ before_each(function() bus:purge "all" end)
 -- Goes the long way, whatever is in it: the usual takes plain tables only.
 local function long(opts) return setmetatable(opts, {}) end
 
+-- Without a confirm it may not be there yet.
 local function arrived()
-  local message = eventbus.assert(bus:get "all")
+  local deadline, message = core.now() + 20
+  repeat message = bus:get "all" until message or core.now() > deadline
+  assert(message, "nothing has arrived")
   local seen = { body = message:body(), key = message:routing_key(), properties = message:properties(),
     headers = message:headers() }
   message:ack()
@@ -58,6 +61,7 @@ local VIEWS = {
     return bus:with { tenant_id = "t", source = "other", correlation_id = "c" }
   end,
   ["a view with metadata"] = function() return bus:with { metadata = { view = true } } end,
+  ["a view without confirms"] = function() return bus:with { confirm = false } end,
   ["a view with headers"] = function() return bus:with { headers = { h = 1 } } end,
 }
 
@@ -146,6 +150,9 @@ describe("a mistake, or an error, is told as the long way tells it:", function()
   it("a tenant that is a number", function() same_error("tenant_id", "orders", "x", {}, { tenant_id = 1 }) end)
   it("a priority that is too high", function() same_error("priority", "orders", "x", {}, { priority = 256 }) end)
   it("a priority that is none", function() same_error("priority", "orders", "x", {}, { priority = 1.5 }) end)
+  it("neither confirm nor silence", function()
+    same_error("only a confirm tells", "orders", "x", {}, { confirm = false, mandatory = true })
+  end)
   it("a flag that is text", function() same_error("persistent", "orders", "x", {}, { persistent = "yes" }) end)
   it("metadata that is a list", function() same_error("metadata", "orders", "x", {}, { metadata = { 1 } }) end)
   it("a value that JSON has not", function() same_error("data.f: a function", "orders", "x", { f = print }) end)
@@ -179,6 +186,18 @@ describe("an event that takes more room than there is", function()
 end)
 
 describe("a ticket", function()
+  it("of an event without a confirm says 'sent', and of one with it 'confirmed'", function()
+    local view = bus:with { confirm = false }
+    for _, each in ipairs { { bus, nil, "confirmed" }, { bus, false, "sent" }, { bus, true, "confirmed" },
+      { view, nil, "sent" }, { view, true, "confirmed" } } do
+      for _, way in ipairs { function(o) return o end, long } do
+        local ticket = eventbus.assert(each[1]:publish_async("orders", "x", {}, way { confirm = each[2] }))
+        eventbus.assert(ticket:wait())
+        assert.are.equal(each[3], (ticket:state()))
+      end
+    end
+  end)
+
   it("is text that names its event", function()
     local ticket = eventbus.assert(bus:publish_async("orders", "x", {}, { id = "evt_9" }))
     assert.are.equal("eventbus ticket (evt_9)", tostring(ticket))
@@ -203,10 +222,10 @@ describe("a ticket", function()
     local open = tickets.open
     -- Where Lua may collect, the first look has begun and nothing is kept yet.
     function tickets.open(...)
-      local hub, op, id = open(...)
+      local hub, op, id, unconfirmed = open(...)
       tickets.open = open
       inner = select(2, ticket:wait()).code
-      return hub, op, id
+      return hub, op, id, unconfirmed
     end
     for _ = 1, 2 do assert.are.equal("not_found", select(2, ticket:wait()).code) end
     assert.are.equal("not_found", inner)

@@ -56,6 +56,7 @@ static bool read_properties (lua_State *L, const lua_letter *letter,
   if (letter->properties != 0)
     return lua_properties_read(L, letter->properties, p, err);
   p->mandatory = letter->mandatory;
+  p->unconfirmed = letter->unconfirmed;
   p->properties.delivery_mode = letter->transient ? 1 : 2;
   p->properties.has_priority = letter->has_priority;
   p->properties.priority = letter->priority;

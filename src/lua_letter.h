@@ -15,6 +15,7 @@ typedef struct lua_letter {
   int properties;   /* where on the stack they are, or nil; 0: as follows */
   bool transient;
   bool mandatory;
+  bool unconfirmed;
   bool has_priority;
   uint8_t priority;
   eb_ms deadline;

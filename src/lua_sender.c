@@ -27,6 +27,7 @@ typedef struct lua_sender {
   eb_bytes tenant_id;
   eb_bytes correlation_id;
   bool has_metadata;
+  bool unconfirmed;
   int64_t timeout_ms;
 } lua_sender;
 
@@ -39,11 +40,12 @@ static eb_bytes kept_text (lua_State *L, int table, int position) {
   return b;
 }
 
-/* new(bus, hub, source, tenant_id, correlation_id, metadata, timeout) */
+/* new(bus, hub, source, tenant_id, correlation_id, metadata, timeout, confirm) */
 static int sender_new (lua_State *L) {
   lua_bus *b = luaL_checkudata(L, 1, LUA_BUS_TYPE);
   luaL_checktype(L, 2, LUA_TTABLE);
   int64_t timeout = lua_seconds(L, 7, 30);
+  bool unconfirmed = lua_isboolean(L, 8) && !lua_toboolean(L, 8);
   lua_settop(L, 6);
   lua_sender *s = lua_newuserdatauv(L, sizeof *s, 1);
   lua_createtable(L, METADATA, 0);
@@ -56,6 +58,7 @@ static int sender_new (lua_State *L) {
   s->tenant_id = kept_text(L, 8, TENANT);
   s->correlation_id = kept_text(L, 8, CORRELATION);
   s->has_metadata = lua_istable(L, METADATA) != 0;
+  s->unconfirmed = unconfirmed;
   s->timeout_ms = timeout;
   lua_setiuservalue(L, 7, 1);
   luaL_setmetatable(L, LUA_SENDER_TYPE);
@@ -110,6 +113,10 @@ static bool read_flag (usual *u, const char *name, size_t n, bool value) {
     u->letter.transient = !value;
     return true;
   }
+  if (n == 7 && is(name, "confirm", 7)) {
+    u->letter.unconfirmed = !value;
+    return true;
+  }
   if (n != 9 || !is(name, "mandatory", 9)) return false;
   u->letter.mandatory = value;
   return true;
@@ -158,7 +165,7 @@ static bool read_options (usual *u) {
     if (!read_option(u)) return false;
     lua_pushvalue(L, -2);
   }
-  return true;
+  return !(u->letter.mandatory && u->letter.unconfirmed);
 }
 
 static bool read_arguments (usual *u) {
@@ -173,6 +180,7 @@ static bool read_arguments (usual *u) {
   e->type.p = lua_tolstring(L, TYPE, &e->type.n);
   u->letter.routing_key = e->type;
   e->id = e->timestamp = eb_bytes_of(NULL, 0);
+  u->letter.unconfirmed = s->unconfirmed;
   e->source = s->source;
   e->tenant_id = s->tenant_id;
   e->correlation_id = s->correlation_id;
@@ -230,6 +238,7 @@ static int sender_send (lua_State *L) {
   lua_rawgeti(L, VALUE, HUB);
   lua_ticket *t = lua_ticket_push(L, lua_upvalueindex(TICKET_METATABLE),
                                   lua_gettop(L), u.event.id);
+  t->unconfirmed = u.letter.unconfirmed;
   t->op = post(&u, true);
   if (t->op == 0) return 0;
   u.sender->bus->untaken++;

@@ -10,7 +10,7 @@
 lua_ticket *lua_ticket_push (lua_State *L, int metatable, int hub, eb_bytes id) {
   lua_ticket *t = lua_newuserdatauv(L, sizeof *t + id.n, 1);
   t->op = 0;
-  t->looked = false;
+  t->looked = t->unconfirmed = false;
   t->size = id.n;
   if (id.n > 0) memcpy(t->id, id.p, id.n);
   lua_pushvalue(L, hub);
@@ -59,14 +59,16 @@ static int tickets_new (lua_State *L) {
   return 1;
 }
 
-/* open(ticket) -> what was kept; before: the hub, the operation, the event's id */
+/* open(ticket) -> what was kept; before: the hub, the operation, the event's id, and
+** whether it wants no confirm */
 static int tickets_open (lua_State *L) {
   const lua_ticket *t = check(L, 1);
   lua_getiuservalue(L, 1, 1);
   if (t->looked) return 1;
   lua_pushinteger(L, (lua_Integer)t->op);
   lua_pushlstring(L, t->id, t->size);
-  return 3;
+  lua_pushboolean(L, t->unconfirmed);
+  return 4;
 }
 
 /* keep(ticket, table) -> what it keeps: the first, for a finalizer or a debug hook may

@@ -11,6 +11,7 @@
 
 typedef struct lua_ticket {
   uint64_t op;    /* 0 until it is known */
+  bool unconfirmed;
   bool looked;    /* its value is what was found out; until then the hub */
   size_t size;    /* of the id, which is behind it */
   char id[];

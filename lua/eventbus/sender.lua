@@ -154,9 +154,10 @@ end
 ---@return userdata|false
 function sender.usual(hub, defaults, properties)
   local loop, settings = hub.loop, hub.config
-  if properties or settings.codec or loop.uninterrupted or loop.background then return false end
+  if settings.codec or loop.uninterrupted or loop.background then return false end
+  if properties and (properties.headers or properties.mandatory) then return false end
   return core.sender.new(hub.core, hub, defaults.source, defaults.tenant_id, defaults.correlation_id, defaults.metadata,
-    settings.publish_timeout)
+    settings.publish_timeout, defaults.confirm)
 end
 
 -- What is not as usual about the outcome: its time limit and what success is called, or nil, nil.

@@ -155,9 +155,9 @@ local Ticket = tickets.methods
 
 -- What a ticket keeps; made when it is first looked at.
 local function outcome_of(self)
-  local kept, op, id = tickets.open(self)
+  local kept, op, id, unconfirmed = tickets.open(self)
   if not op then return kept end
-  return tickets.keep(self, ticket.outcome(kept, op, id))
+  return tickets.keep(self, ticket.outcome(kept, op, id, nil, unconfirmed and "sent" or nil))
 end
 
 --- The ticket of an asynchronous publish just begun; the arguments are those of its outcome.
