@@ -203,6 +203,7 @@ describe("an outcome", function()
   end)
 
   local raising = setmetatable({}, { __tostring = function() error("no text") end })
+  local has_ffi, ffi = pcall(require, "ffi")  -- LuaJIT's
   for name, case in pairs {
     ["a string"] = { function() error("boom", 0) end, "boom" },
     ["a table"] = { function() error { code = "E42", message = "declined" } end, "E42: declined" },
@@ -210,6 +211,7 @@ describe("an outcome", function()
     ["an object whose __tostring raises"] = { function() error(raising) end, "a table whose __tostring failed" },
     ["an error of the library"] = { function() error(eventbus.Error.new("timeout", "too slow")) end, "timeout: too slow" },
     ["a returned nil, err"] = { function() return nil, "not now" end, "not now" },
+    ["a returned NULL, err"] = has_ffi and { function() return ffi.new "void*", "nothing" end, "nothing" } or nil,
     ["a returned false"] = { function() return false end, "the handler returned false" },
     ["a returned false, err"] = { function() return false, "why" end, "why" },
     ["a long text"] = { function() error(("x"):rep(100000), 0) end, ("x"):rep(2045) .. "..." },

@@ -55,7 +55,6 @@ void eb_time_format (int64_t ms, char to[EB_TIME_TEXT]) {
   to[23] = 'Z';
 }
 
-/* n digits at *p, which moves on; -1 when there are fewer. */
 void eb_time_format_next (eb_time_last *last, int64_t ms, char to[EB_TIME_TEXT]) {
   enum { FRACTION = 20 };  /* where its three digits are */
   int64_t second = ms / 1000;
@@ -74,6 +73,7 @@ void eb_time_format_next (eb_time_last *last, int64_t ms, char to[EB_TIME_TEXT])
   to[FRACTION + 2] = (char)('0' + part % 10);
 }
 
+/* n digits at *p, which moves on; -1 when there are fewer. */
 static int take (const char **p, const char *end, int n) {
   int v = 0;
   if (end - *p < n) return -1;

@@ -312,7 +312,8 @@ function Consumer:handle(delivery, event, worker)
     if worker.abandoned then return end
   end
   ctx._delivery = false
-  if ok and (a == nil and b == nil or a == true or a and not is_outcome(a)) then
+  -- A NULL of LuaJIT's ffi is nil, and true.
+  if ok and (a == nil and b == nil or a == true or a and (a ~= nil or b == nil) and not is_outcome(a)) then
     local counts = self._counts
     counts.handled = counts.handled + 1
     delivery:finish()  -- nobody else has it: the context has let go
