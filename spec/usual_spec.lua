@@ -382,6 +382,20 @@ describe("core.sender", function()
     nowhere:close(0)
   end)
 
+  it("has answers taken now and then, but for a publish that waits", function()
+    local nowhere = assert(core.open { url = "amqp://127.0.0.1:1" })
+    local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
+    local sent = 0
+    while core.sender.send(sender, "", "x", {}, nil) do sent = sent + 1 end
+    assert.are.equal(128, sent)
+    assert.is_true(nowhere:due())
+    assert.is_truthy(core.sender.post(sender, "", "x", {}, nil))
+    while nowhere:next() do end
+    assert.is_false(nowhere:due())
+    assert.is_truthy(core.sender.send(sender, "", "x", {}, nil))
+    nowhere:close(0)
+  end)
+
   it("wants a sender", function()
     for _, name in ipairs { "send", "post" } do
       for _, wrong in ipairs { false, 1, io.stdout, {} } do

@@ -7,6 +7,7 @@
 */
 #include "lua_sender.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "lua_bus.h"
@@ -219,13 +220,14 @@ static uint64_t post (usual *u, bool quiet) {
   return op;
 }
 
-static bool begin (usual *u, lua_State *L) {
+/* 'most': of quiet publishes before this one since answers were taken. */
+static bool begin (usual *u, lua_State *L, unsigned most) {
   u->L = L;
   u->sender = sender_at(L, SELF);
   lua_bus *b = u->sender->bus;
   eb_bus *bus = lua_bus_get(b);
   luaL_checkstack(L, 40, NULL);
-  return bus != NULL && b->untaken < LUA_BUS_DUE && eb_bus_has_room(bus) &&
+  return bus != NULL && b->untaken <= most && eb_bus_has_room(bus) &&
          read_arguments(u) && write(u);
 }
 
@@ -234,7 +236,7 @@ static bool begin (usual *u, lua_State *L) {
 ** error. */
 static int sender_send (lua_State *L) {
   usual u;
-  if (!begin(&u, L)) return 0;
+  if (!begin(&u, L, LUA_BUS_DUE - 1)) return 0;
   lua_rawgeti(L, VALUE, HUB);
   lua_ticket *t = lua_ticket_push(L, lua_upvalueindex(TICKET_METATABLE),
                                   lua_gettop(L), u.event.id);
@@ -249,7 +251,7 @@ static int sender_send (lua_State *L) {
 ** is told; nothing: go the long way */
 static int sender_post (lua_State *L) {
   usual u;
-  if (!begin(&u, L)) return 0;
+  if (!begin(&u, L, UINT_MAX)) return 0;
   lua_pushlstring(L, u.event.id.p, u.event.id.n);
   uint64_t op = post(&u, false);
   if (op == 0) return 0;
