@@ -263,7 +263,7 @@ gc-stress: deps
 	@$(MAKE) --no-print-directory FLAVOUR=asan build host LUA=$(LUA)
 	@EVENTBUS_GC_STRESS=$(EVERY) tools/run-tests --lua $(LUA) --flavour asan --busted \
 		$(or $(SPEC),$(OF_GC:%=spec/%_spec.lua) --exclude-tags=memory --filter-out=survives.finalizers.that.publish \
-		--filter-out=a.finalizer.empties) $(BUSTED)
+		--filter-out=a.finalizer.empties --filter-out=by.a.finalizer.in.its.midst) $(BUSTED)
 
 ## simulate   the session against a model of a broker, faults drawn from seeds: SEEDS=100000 FIRST=1 (docs/testing.md)
 .PHONY: simulate

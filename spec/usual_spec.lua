@@ -261,10 +261,10 @@ describe("a ticket", function()
 end)
 
 -- A text of its own, which is gone when its last value is.
-local count = 0
+local texts = 0
 local function fresh(text)
-  count = count + 1
-  return text .. count
+  texts = texts + 1
+  return text .. texts
 end
 
 -- Each step of the collector is a whole cycle: what nobody has is finalised at the next allocation.
@@ -276,7 +276,13 @@ local function at_once(f)
   collectgarbage "restart"
 end
 
+-- Cycles of the collector begin soon after one another.
+local function often()
+  if _VERSION == "Lua 5.4" then collectgarbage("incremental", 110, 100, 13) else collectgarbage("setpause", 110) end
+end
+
 local function usually()
+  if _VERSION ~= "Lua 5.4" then collectgarbage("setpause", 200) end
   if _VERSION == "Lua 5.4" then collectgarbage("incremental", 200, 100, 13) else collectgarbage("setstepmul", 200) end
 end
 
@@ -296,7 +302,9 @@ local function emptying(...)
 end
 
 describe("what a finalizer empties in the midst of a publish", function()
-  it("is published as it was", function()
+  -- Where just the collector finds it differs from Lua to Lua: before the options are read, or after, but not between.
+  it("is published as it was, or as it is", function()
+    local as_they_were = 0
     for round = 1, 100 do
       local type_, id = fresh "type.", fresh "id"
       local opts = { id = id .. "!", source = fresh "s", tenant_id = fresh "t", routing_key = "k",
@@ -308,14 +316,22 @@ describe("what a finalizer empties in the midst of a publish", function()
       assert.is_true(ok, ticket)
       eventbus.assert(eventbus.assert(ticket):wait())
       local seen = arrived()
-      assert.are.equal(id .. "!", ticket.id)
       assert.are.equal(type_, seen.properties.type)
-      assert.are.equal("k", seen.key)
-      -- The text itself, kept for a comparison, would be alive.
-      assert.is_truthy(seen.properties.app_id:find "^s%d+$")
-      assert.is_truthy(seen.headers.tenant_id:find "^t%d+$")
+      if ticket.id == id .. "!" then
+        as_they_were = as_they_were + 1
+        assert.are.equal("k", seen.key)
+        -- The texts themselves, kept for a comparison, would be alive.
+        assert.is_truthy(seen.properties.app_id:find "^s%d+$")
+        assert.is_truthy(seen.headers.tenant_id:find "^t%d+$")
+      else
+        assert.are.equal(type_, seen.key)
+        assert.are.equal("usual-spec", seen.properties.app_id)
+        assert.is_nil(seen.headers.tenant_id)
+      end
       if round % 2 == 0 then collectgarbage() end
     end
+    -- Lua 5.1 itself collects before it calls.
+    assert.is_true(as_they_were > 10 or _VERSION == "Lua 5.1" and not rawget(_G, "jit"), as_they_were)
   end)
 
   it("leaves publish_event what it needs", function()
@@ -326,8 +342,8 @@ describe("what a finalizer empties in the midst of a publish", function()
       at_once(emptying(event))
       local ok, op, told = pcall(nowhere.publish_event, nowhere, "", "k", event, nil, 30)
       usually()
-      assert.is_true(ok and op ~= nil, op)
-      assert.are.equal(id .. "!", told)
+      assert.is_true(ok, op)
+      if op then assert.are.equal(id .. "!", told) else assert.are.equal("type: missing", told.message) end
     end
     nowhere:close(0)
   end)
@@ -335,22 +351,30 @@ end)
 
 describe("core.sender", function()
   it("does nothing when the bus was closed, be it by a finalizer in its midst", function()
+    local send, post = core.sender.send, core.sender.post
     for round = 1, 40 do
-      local nowhere = assert(core.open { url = "amqp://127.0.0.1:1", outbox = 1000000 })
+      local nowhere = assert(core.open { url = "amqp://127.0.0.1:1", outbox = 1000000, outbox_bytes = 1e12 })
       local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
-      local closed = false
+      local way, closed, count = round % 2 == 0 and send or post, false, 0
+      collectgarbage()
+      often()
       garbage(function()
         closed = true
         nowhere:close(0)
       end)
-      local sent, made = 0
+      local data = { text = ("x"):rep(round * 10) }
+      local made
       repeat
-        made = core.sender.send(sender, "orders", "x", { text = ("x"):rep(round * 10) }, nil)
-        if made then sent = sent + 1 end
-        while sent % 100 == 0 and nowhere:next() do end
-      until not made or sent == 100000
+        fresh(("y"):rep(1000))
+        made = way(sender, "orders", "x", data, nil)
+        count = count + 1
+        if count % 100 == 0 then while nowhere:next() do end end
+      until not made or count == 100000
+      usually()
       assert.is_true(closed, "the collector ran")
-      assert.is_nil((core.sender.post(sender, "orders", "x", {}, nil)))
+      assert.is_nil(made)
+      assert.is_nil((send(sender, "orders", "x", data, nil)))
+      assert.is_nil((post(sender, "orders", "x", data, nil)))
     end
   end)
 
