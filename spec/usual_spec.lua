@@ -356,8 +356,8 @@ describe("core.sender", function()
       local nowhere = assert(core.open { url = "amqp://127.0.0.1:1", outbox = 1000000, outbox_bytes = 1e12 })
       local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
       local way, closed, count = round % 2 == 0 and send or post, false, 0
-      collectgarbage()
       often()
+      collectgarbage()  -- which also says when it begins again
       garbage(function()
         closed = true
         nowhere:close(0)
@@ -365,7 +365,7 @@ describe("core.sender", function()
       local data = { text = ("x"):rep(round * 10) }
       local made
       repeat
-        fresh(("y"):rep(1000))
+        data.other = fresh(("y"):rep(1000))
         made = way(sender, "orders", "x", data, nil)
         count = count + 1
         if count % 100 == 0 then while nowhere:next() do end end
