@@ -38,6 +38,10 @@ typedef enum eb_code {
   EB_CODE_COUNT
 } eb_code;
 
+/* Of a function that is called when something went wrong: the compiler keeps what
+** leads there apart from the usual way. */
+#define EB_COLD __attribute__((cold))
+
 enum { EB_ERROR_TEXT = 512 };
 
 typedef struct eb_error {
@@ -61,7 +65,8 @@ void eb_error_clear (eb_error *err);
 ** or a log: control characters become '?'. 'err' may be NULL. Returns false, so
 ** that a failing function can end with 'return eb_error_set(...)'. */
 bool eb_error_set (eb_error *err, eb_code code, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-bool eb_error_setv (eb_error *err, eb_code code, const char *fmt, va_list ap);
+    __attribute__((format(printf, 3, 4))) EB_COLD;
+bool eb_error_setv (eb_error *err, eb_code code, const char *fmt, va_list ap)
+    EB_COLD;
 
 #endif

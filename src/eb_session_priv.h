@@ -170,9 +170,9 @@ struct eb_session {
 void session_answer (eb_session *s, eb_item *item);
 void session_answer_all (eb_session *s, eb_list *items, const eb_error *why);
 /* Ends the connection at the next chance; always false. */
-bool session_break (eb_session *s, const eb_error *why);
+bool session_break (eb_session *s, const eb_error *why) EB_COLD;
 bool session_breakf (eb_session *s, eb_code code, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4))) EB_COLD;
 /* What a close says: never without a text, never with control characters. */
 void session_reply_error (eb_error *err, eb_code code, int reply_code,
                           amqp_bytes_t text);
