@@ -133,7 +133,7 @@ describe("a mistake, or an error, is told as the long way tells it:", function()
       try(bus)
       -- A view that never goes the usual way.
       local other = bus:with { headers = { x = 1 } }
-      assert.is_falsy(other._usual)
+      assert.is_falsy(other._usual_send)
       try(other)
       assert.are.equal(raised[2], raised[1], name)
       assert.is_truthy(raised[1]:find(what, 1, true), raised[1])
@@ -351,10 +351,9 @@ end)
 
 describe("core.sender", function()
   it("does nothing when the bus was closed, be it by a finalizer in its midst", function()
-    local send, post = core.sender.send, core.sender.post
     for round = 1, 40 do
       local nowhere = assert(core.open { url = "amqp://127.0.0.1:1", outbox = 1000000, outbox_bytes = 1e12 })
-      local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
+      local send, post = core.sender(nowhere, {}, "source", nil, nil, nil, 30)
       local way, closed, count = round % 2 == 0 and send or post, false, 0
       often()
       collectgarbage()  -- which also says when it begins again
@@ -366,24 +365,24 @@ describe("core.sender", function()
       local made
       repeat
         data.other = fresh(("y"):rep(1000))
-        made = way(sender, "orders", "x", data, nil)
+        made = way("orders", "x", data, nil)
         count = count + 1
         if count % 100 == 0 then while nowhere:next() do end end
       until not made or count == 100000
       usually()
       assert.is_true(closed, "the collector ran")
       assert.is_nil(made)
-      assert.is_nil((send(sender, "orders", "x", data, nil)))
-      assert.is_nil((post(sender, "orders", "x", data, nil)))
+      assert.is_nil((send("orders", "x", data, nil)))
+      assert.is_nil((post("orders", "x", data, nil)))
     end
   end)
 
   it("takes the options that are usual, and no others", function()
     local nowhere = assert(core.open { url = "amqp://127.0.0.1:1" })
-    local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
-    local with_metadata = core.sender.new(nowhere, {}, "source", nil, nil, { a = 1 }, 30)
+    local send, post = core.sender(nowhere, {}, "source", nil, nil, nil, 30)
+    local _, with_metadata = core.sender(nowhere, {}, "source", nil, nil, { a = 1 }, 30)
     local function takes(opts)
-      local sent, posted = core.sender.send(sender, "", "x", {}, opts), core.sender.post(sender, "", "x", {}, opts)
+      local sent, posted = send("", "x", {}, opts), post("", "x", {}, opts)
       assert.are.equal(sent ~= nil, posted ~= nil)
       return sent ~= nil
     end
@@ -401,40 +400,37 @@ describe("core.sender", function()
       assert.is_false(takes(opts), name)
     end
     assert.is_false(takes(setmetatable({}, {})))
-    assert.is_truthy(core.sender.post(with_metadata, "", "x", {}, nil))
-    assert.is_nil((core.sender.post(with_metadata, "", "x", {}, { metadata = {} })))
+    assert.is_truthy(with_metadata("", "x", {}, nil))
+    assert.is_nil((with_metadata("", "x", {}, { metadata = {} })))
     nowhere:close(0)
   end)
 
   it("has answers taken now and then, but for a publish that waits", function()
     local nowhere = assert(core.open { url = "amqp://127.0.0.1:1" })
-    local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
+    local send, post = core.sender(nowhere, {}, "source", nil, nil, nil, 30)
     local sent = 0
-    while core.sender.send(sender, "", "x", {}, nil) do sent = sent + 1 end
+    while send("", "x", {}, nil) do sent = sent + 1 end
     assert.are.equal(128, sent)
     assert.is_true(nowhere:due())
-    assert.is_truthy(core.sender.post(sender, "", "x", {}, nil))
+    assert.is_truthy(post("", "x", {}, nil))
     while nowhere:next() do end
     assert.is_false(nowhere:due())
-    assert.is_truthy(core.sender.send(sender, "", "x", {}, nil))
+    assert.is_truthy(send("", "x", {}, nil))
     nowhere:close(0)
   end)
 
-  it("wants a sender", function()
-    for _, name in ipairs { "send", "post" } do
-      for _, wrong in ipairs { false, 1, io.stdout, {} } do
-        assert.is_false((pcall(core.sender[name], wrong, "orders", "x", {})))
-      end
-      assert.is_false((pcall(core.sender[name])))
-    end
+  it("wants a bus and its hub, and what else is missing is nil", function()
+    for _, wrong in ipairs { false, 1, io.stdout, {} } do assert.is_false((pcall(core.sender, wrong, {}))) end
     local nowhere = assert(core.open { url = "amqp://127.0.0.1:1" })
-    local sender = core.sender.new(nowhere, {}, "source", nil, nil, nil, 30)
+    local send, post = core.sender(nowhere, {}, "source", nil, nil, nil, 30)
     -- What it looks at meanwhile is not taken for an argument.
-    assert.is_truthy(core.sender.post(sender, "", "few"))
-    assert.is_truthy(core.sender.post(sender, "", "few", {}))
-    assert.is_truthy(core.sender.send(sender, "", "few", {}))
+    assert.is_truthy(post("", "few"))
+    assert.is_truthy(post("", "few", {}))
+    assert.is_truthy(send("", "few", {}))
+    assert.is_nil((send()))
+    assert.is_nil((post("")))
+    assert.is_false((pcall(core.sender, nowhere, 1)))
     nowhere:close(0)
-    assert.is_false((pcall(core.sender.new, {}, {})))
     assert.is_false((pcall(core.tickets.open, io.stdout)))
   end)
 end)

@@ -91,6 +91,7 @@ static const luaL_Reg functions[] = {
     {"trap", lua_signal_trap},      {"untrap", lua_signal_untrap},
     {"trapped", lua_signal_trapped}, {"url", lua_url_parse},
     {"generation", core_generation}, {"bell", lua_bell_new},
+    {"sender", lua_sender_new},
     {NULL, NULL}};
 
 int luaopen_eventbus_core (lua_State *L) {
@@ -106,8 +107,6 @@ int luaopen_eventbus_core (lua_State *L) {
   lua_setfield(L, -2, "error_metatable");
   lua_ticket_open(L);
   lua_setfield(L, -2, "tickets");
-  lua_sender_open(L);
-  lua_setfield(L, -2, "sender");
   set_codes(L);
   lua_pushliteral(L, EB_VERSION);
   lua_setfield(L, -2, "version");

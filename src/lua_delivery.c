@@ -17,6 +17,9 @@
 ** end cost Lua more than all else that it does for a delivery's object. */
 enum { SPARES = 256 };
 
+/* Where the methods of a delivery have a scratch. */
+enum { SCRATCH = LUA_DELIVERY_UPVALUES + 1 };
+
 typedef struct spares {
   int count;  /* of those in the table, from 1 on */
 } spares;
@@ -250,11 +253,12 @@ static int ldelivery_event (lua_State *L) {
   else if (d->body.n == 0)
     eb_error_set(&err, EB_ERR_MALFORMED, "empty body");
   else
-    return lua_envelope_decode_body(L, d->body.p, d->body.n, 2);
+    return lua_envelope_decode_body(L, d->body.p, d->body.n, 2,
+                                    lua_upvalueindex(SCRATCH));
   return lua_fail(L, &err);
 }
 
-/* Their upvalues: the metatable, the spares, the table of these. */
+/* Their upvalues: the metatable, the spares, the table of these; a scratch. */
 static const luaL_Reg methods[] = {
     {"ack", ldelivery_ack},
     {"finish", ldelivery_finish},
@@ -287,7 +291,8 @@ void lua_delivery_register (lua_State *L) {
   lua_pushvalue(L, -3);
   for (int i = 0; i < LUA_DELIVERY_UPVALUES; i++)
     lua_pushvalue(L, -1 - LUA_DELIVERY_UPVALUES);
-  luaL_setfuncs(L, methods, LUA_DELIVERY_UPVALUES);
+  lua_pushnil(L);
+  luaL_setfuncs(L, methods, SCRATCH);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);

@@ -468,8 +468,8 @@ static bool decode (reader *r) {
   return r->has_timestamp || wrong(r, "timestamp", "missing");
 }
 
-int lua_envelope_decode_body (lua_State *L, const char *p, size_t n,
-                              int codec) {
+int lua_envelope_decode_body (lua_State *L, const char *p, size_t n, int codec,
+                              int scratch) {
   reader r;
   memset(&r, 0, sizeof r);
   r.L = L;
@@ -477,7 +477,7 @@ int lua_envelope_decode_body (lua_State *L, const char *p, size_t n,
   luaL_checkstack(L, 24, NULL);
   lua_createtable(L, 0, 8);
   r.event = lua_gettop(L);
-  lua_scratch_take(L);
+  lua_scratch_take(L, scratch);
   lua_scratch_decoder(L, r.event + 1, p, n, EB_JSON_DEPTH, &r.value);
   r.json = r.value.json;
   eb_error err;
@@ -562,7 +562,7 @@ static int envelope_encode (lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 2);
   push_codec(L, 2);
-  lua_scratch *to = lua_scratch_take(L);  /* at 4 */
+  lua_scratch *to = lua_scratch_take(L, 0);  /* at 4 */
   if (!lua_envelope_encode(L, 1, 3, &event, to, &err)) {
     lua_scratch_give(L, 4);
     lua_pushnil(L);
@@ -581,7 +581,7 @@ static int envelope_decode (lua_State *L) {
   const char *p = luaL_checklstring(L, 1, &n);
   lua_settop(L, 2);
   push_codec(L, 2);
-  return lua_envelope_decode_body(L, p, n, 3);
+  return lua_envelope_decode_body(L, p, n, 3, 0);
 }
 
 static const luaL_Reg functions[] = {{"new", envelope_new},

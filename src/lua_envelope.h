@@ -46,7 +46,9 @@ bool lua_envelope_encode (lua_State *L, int table, int codec, lua_event *event,
                           lua_scratch *to, eb_error *err);
 
 /* Leaves the event, or nil, err, on top of the stack. 'codec': as above, its
-** 'decode' reads the payload. Returns how many values they are. */
-int lua_envelope_decode_body (lua_State *L, const char *p, size_t n, int codec);
+** 'decode' reads the payload. 'scratch': as for lua_scratch_take. Returns how many
+** values they are. */
+int lua_envelope_decode_body (lua_State *L, const char *p, size_t n, int codec,
+                              int scratch);
 
 #endif

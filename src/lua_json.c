@@ -51,7 +51,7 @@ static int json_encode (lua_State *L) {
       lua_pop(L, 1);
     }
   }
-  e.out = &lua_scratch_take(L)->out;  /* at 3 */
+  e.out = &lua_scratch_take(L, 0)->out;  /* at 3 */
   if (!lua_value_encode(&e, 1)) {
     lua_scratch_give(L, 3);
     lua_encoder_explain(&e, "");
@@ -97,7 +97,7 @@ static int json_decode (lua_State *L) {
       lua_pop(L, 1);
     }
   }
-  lua_scratch_take(L);  /* at 3 */
+  lua_scratch_take(L, 0);  /* at 3 */
   lua_scratch_decoder(L, 3, p, n, max_depth, &d);
   d.big = big;
   d.marks = marks;

@@ -80,7 +80,7 @@ static int lops_publish_event (lua_State *L) {
   eb_error err;
   lua_settop(L, 7);
   if (!lua_op_ready(b, 0, &err)) return lua_fail(L, &err);
-  lua_scratch *to = lua_scratch_take(L);  /* at 8 */
+  lua_scratch *to = lua_scratch_take(L, 0);  /* at 8 */
   if (lua_envelope_encode(L, 4, 7, &event, to, &err))
     return post_event(L, b, 8, &letter);
   lua_scratch_give(L, 8);
@@ -114,7 +114,7 @@ static int lops_publish_fields (lua_State *L) {
   lua_settop(L, 15);
   if (!lua_op_ready(b, 0, &err) || !read_fields(L, &event, &err))
     return lua_fail(L, &err);
-  lua_scratch *to = lua_scratch_take(L);  /* at 16 */
+  lua_scratch *to = lua_scratch_take(L, 0);  /* at 16 */
   if (lua_envelope_write(L, &event, 6, to, &err))
     return post_event(L, b, 16, &letter);
   lua_scratch_give(L, 16);

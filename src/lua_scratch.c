@@ -41,15 +41,29 @@ static lua_scratch *push_new (lua_State *L) {
   return s;
 }
 
-lua_scratch *lua_scratch_take (lua_State *L) {
-  luaL_checkstack(L, 4, NULL);
+/* The kept one, or a new one that is kept from now on. */
+static lua_scratch *push_kept (lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &KEPT_KEY);
   lua_scratch *s = lua_touserdata(L, -1);
-  if (s == NULL || s->taken) {
-    lua_pop(L, 1);
-    s = push_new(L);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &KEPT_KEY);
+  if (s != NULL && !s->taken) return s;
+  lua_pop(L, 1);
+  s = push_new(L);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &KEPT_KEY);
+  return s;
+}
+
+lua_scratch *lua_scratch_take (lua_State *L, int upvalue) {
+  lua_scratch *s = upvalue != 0 ? lua_touserdata(L, upvalue) : NULL;
+  if (s != NULL && !s->taken) {
+    lua_pushvalue(L, upvalue);
+  } else {
+    luaL_checkstack(L, 4, NULL);
+    s = push_kept(L);
+    if (upvalue != 0) {
+      lua_pushvalue(L, -1);
+      lua_replace(L, upvalue);
+    }
   }
   s->taken = true;
   return s;

@@ -26,8 +26,10 @@ typedef struct lua_scratch {
   lua_names names;
 } lua_scratch;
 
-/* Pushes a scratch that is nobody else's until it is given back. */
-lua_scratch *lua_scratch_take (lua_State *L);
+/* Pushes a scratch that is nobody else's until it is given back. 'upvalue' of the
+** calling function has the one it took last (nil at first), where it need not be looked
+** up; or is 0. */
+lua_scratch *lua_scratch_take (lua_State *L, int upvalue);
 
 /* Makes *d a decoder of n bytes at p, that of the scratch at 'index', which ends it:
 ** arrays carry the array mark, integers that Lua cannot hold are an error. Pushes two

@@ -16,12 +16,7 @@
 #include "lua_scratch.h"
 #include "lua_ticket.h"
 
-#define LUA_SENDER_TYPE "eventbus.core.sender"
-
-/* What it keeps, in the table that is its value. The strings of the event stay
-** there. */
-enum { BUS = 1, HUB, SOURCE, TENANT, CORRELATION, METADATA };
-
+/* What views publish with; its strings live as long as the functions that have it. */
 typedef struct lua_sender {
   lua_bus *bus;
   eb_bytes source;
@@ -32,44 +27,10 @@ typedef struct lua_sender {
   int64_t timeout_ms;
 } lua_sender;
 
-/* The string that is kept, if it is one. */
-static eb_bytes kept_text (lua_State *L, int table, int position) {
-  eb_bytes b = {NULL, 0};
-  lua_rawgeti(L, table, position);
-  if (lua_type(L, -1) == LUA_TSTRING) b.p = lua_tolstring(L, -1, &b.n);
-  lua_pop(L, 1);
-  return b;
-}
-
-/* new(bus, hub, source, tenant_id, correlation_id, metadata, timeout, confirm) */
-static int sender_new (lua_State *L) {
-  lua_bus *b = luaL_checkudata(L, 1, LUA_BUS_TYPE);
-  luaL_checktype(L, 2, LUA_TTABLE);
-  int64_t timeout = lua_seconds(L, 7, 30);
-  bool unconfirmed = lua_isboolean(L, 8) && !lua_toboolean(L, 8);
-  lua_settop(L, 6);
-  lua_sender *s = lua_newuserdatauv(L, sizeof *s, 1);
-  lua_createtable(L, METADATA, 0);
-  for (int i = BUS; i <= METADATA; i++) {
-    lua_pushvalue(L, i);
-    lua_rawseti(L, 8, i);
-  }
-  s->bus = b;
-  s->source = kept_text(L, 8, SOURCE);
-  s->tenant_id = kept_text(L, 8, TENANT);
-  s->correlation_id = kept_text(L, 8, CORRELATION);
-  s->has_metadata = lua_istable(L, METADATA) != 0;
-  s->unconfirmed = unconfirmed;
-  s->timeout_ms = timeout;
-  lua_setiuservalue(L, 7, 1);
-  luaL_setmetatable(L, LUA_SENDER_TYPE);
-  return 1;
-}
-
-/* Of the functions that publish: their arguments, and where the sender's value is; what
-** they have as upvalues. */
-enum { SELF = 1, EXCHANGE, TYPE, DATA, OPTIONS, VALUE };
-enum { SENDER_METATABLE = 1, TICKET_METATABLE };
+/* The upvalues of the two functions, and their arguments. */
+enum { SENDER = 1, TICKET_METATABLE, SCRATCH, METADATA, HUB, BUS, SOURCE, TENANT,
+       CORRELATION, UPVALUES = CORRELATION };
+enum { EXCHANGE = 1, TYPE, DATA, OPTIONS };
 
 /* One publish. */
 typedef struct usual {
@@ -79,16 +40,6 @@ typedef struct usual {
   lua_letter letter;
   int scratch;
 } usual;
-
-static lua_sender *sender_at (lua_State *L, int index) {
-  lua_sender *s = lua_touserdata(L, index);
-  lua_settop(L, OPTIONS);
-  bool is = s != NULL && lua_getmetatable(L, index) &&
-            lua_rawequal(L, -1, lua_upvalueindex(SENDER_METATABLE));
-  lua_settop(L, OPTIONS);
-  if (!is) luaL_argerror(L, index, "a sender expected");
-  return s;
-}
 
 static bool is (const char *name, const char *known, size_t n) {
   return memcmp(name, known, n) == 0;
@@ -175,7 +126,6 @@ static bool read_arguments (usual *u) {
   lua_event *e = &u->event;
   if (lua_type(L, EXCHANGE) != LUA_TSTRING || lua_type(L, TYPE) != LUA_TSTRING)
     return false;
-  lua_getiuservalue(L, SELF, 1);
   memset(&u->letter, 0, sizeof u->letter);
   u->letter.exchange.p = lua_tolstring(L, EXCHANGE, &u->letter.exchange.n);
   e->type.p = lua_tolstring(L, TYPE, &e->type.n);
@@ -189,8 +139,8 @@ static bool read_arguments (usual *u) {
   e->metadata = 0;
   e->table = 0;
   if (s->has_metadata) {
-    lua_rawgeti(L, VALUE, METADATA);
-    e->metadata = VALUE + 1;
+    lua_pushvalue(L, lua_upvalueindex(METADATA));
+    e->metadata = OPTIONS + 1;
   }
   return read_options(u);
 }
@@ -198,7 +148,7 @@ static bool read_arguments (usual *u) {
 /* False: it is not the usual case. Ends the scratch that it took. */
 static bool write (usual *u) {
   eb_error err;
-  lua_scratch *to = lua_scratch_take(u->L);
+  lua_scratch *to = lua_scratch_take(u->L, lua_upvalueindex(SCRATCH));
   u->scratch = lua_gettop(u->L);
   u->letter.event = &u->event;
   u->letter.text = &to->out;
@@ -223,23 +173,22 @@ static uint64_t post (usual *u, bool quiet) {
 /* 'most': of quiet publishes before this one since answers were taken. */
 static bool begin (usual *u, lua_State *L, unsigned most) {
   u->L = L;
-  u->sender = sender_at(L, SELF);
+  u->sender = lua_touserdata(L, lua_upvalueindex(SENDER));
   lua_bus *b = u->sender->bus;
   eb_bus *bus = lua_bus_get(b);
+  lua_settop(L, OPTIONS);
   luaL_checkstack(L, 40, NULL);
   return bus != NULL && b->untaken <= most && eb_bus_has_room(bus) &&
          read_arguments(u) && write(u);
 }
 
-/* send(sender, exchange, type, data, options) -> ticket; nothing: go the long way.
-** What ends the publish is allocated before it: one on its way must not be told as an
-** error. */
+/* send(exchange, type, data, options) -> ticket; nothing: go the long way. What ends
+** the publish is allocated before it: one on its way must not be told as an error. */
 static int sender_send (lua_State *L) {
   usual u;
   if (!begin(&u, L, LUA_BUS_DUE - 1)) return 0;
-  lua_rawgeti(L, VALUE, HUB);
   lua_ticket *t = lua_ticket_push(L, lua_upvalueindex(TICKET_METATABLE),
-                                  lua_gettop(L), u.event.id);
+                                  lua_upvalueindex(HUB), u.event.id);
   t->unconfirmed = u.letter.unconfirmed;
   t->op = post(&u, true);
   if (t->op == 0) return 0;
@@ -247,8 +196,8 @@ static int sender_send (lua_State *L) {
   return 1;
 }
 
-/* post(sender, exchange, type, data, options) -> operation, the event's id: its answer
-** is told; nothing: go the long way */
+/* post(exchange, type, data, options) -> operation, the event's id: its answer is
+** told; nothing: go the long way */
 static int sender_post (lua_State *L) {
   usual u;
   if (!begin(&u, L, UINT_MAX)) return 0;
@@ -260,16 +209,38 @@ static int sender_post (lua_State *L) {
   return 2;
 }
 
-static const luaL_Reg functions[] = {{"new", sender_new},
-                                     {"send", sender_send},
-                                     {"post", sender_post},
-                                     {NULL, NULL}};
+/* The string at 'index', if it is one. */
+static eb_bytes text_at (lua_State *L, int index) {
+  eb_bytes b = {NULL, 0};
+  if (lua_type(L, index) == LUA_TSTRING) b.p = lua_tolstring(L, index, &b.n);
+  return b;
+}
 
-void lua_sender_open (lua_State *L) {
-  luaL_newlibtable(L, functions);
-  luaL_newmetatable(L, LUA_SENDER_TYPE);
-  lua_pushliteral(L, "sender");
-  lua_setfield(L, -2, "__metatable");
+static void push_function (lua_State *L, lua_CFunction f, int first) {
+  for (int i = 0; i < UPVALUES; i++) lua_pushvalue(L, first + i);
+  lua_pushcclosure(L, f, UPVALUES);
+}
+
+int lua_sender_new (lua_State *L) {
+  enum { ARGUMENTS = 8, KEPT = 6 };
+  lua_bus *b = luaL_checkudata(L, 1, LUA_BUS_TYPE);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, ARGUMENTS);
+  int64_t timeout = lua_seconds(L, 7, 30);
+  luaL_checkstack(L, 2 * UPVALUES + 4, NULL);
+  lua_sender *s = lua_newuserdatauv(L, sizeof *s, 0);
+  s->bus = b;
+  s->source = text_at(L, 3);
+  s->tenant_id = text_at(L, 4);
+  s->correlation_id = text_at(L, 5);
+  s->has_metadata = lua_istable(L, 6) != 0;
+  s->unconfirmed = lua_isboolean(L, 8) && !lua_toboolean(L, 8);
+  s->timeout_ms = timeout;
   lua_ticket_metatable(L);
-  luaL_setfuncs(L, functions, 2);
+  lua_pushnil(L);  /* a scratch, when it is first taken */
+  static const int kept[KEPT] = {6, 2, 1, 3, 4, 5};
+  for (int i = 0; i < KEPT; i++) lua_pushvalue(L, kept[i]);
+  push_function(L, sender_send, ARGUMENTS + 1);
+  push_function(L, sender_post, ARGUMENTS + 1);
+  return 2;
 }

@@ -1,12 +1,13 @@
-/* lua_sender: what a view of a bus publishes with, in the usual case: the fields its
-** events share, read once. Thread: lua.
+/* lua_sender: the two functions with which a view of a bus publishes in the usual case.
+** They have the fields that its events share, read once. Thread: lua.
 */
 #ifndef LUA_SENDER_H
 #define LUA_SENDER_H
 
 #include "lua_compat.h"
 
-/* Pushes the table eventbus.core.sender. */
-void lua_sender_open (lua_State *L);
+/* sender(bus, hub, source, tenant_id, correlation_id, metadata, timeout, confirm) ->
+** send, post */
+int lua_sender_new (lua_State *L);
 
 #endif

@@ -3,7 +3,6 @@
 local config = require "eventbus.config"
 local connect = require "eventbus.connect"
 local consumer = require "eventbus.consumer"
-local core = require "eventbus.core"
 local merged = require "eventbus.merged"
 local message = require "eventbus.message"
 local options = require "eventbus.options"
@@ -15,7 +14,6 @@ local units = require "eventbus.units"
 
 local bus = {}
 
-local send = core.sender.send
 
 local CLOSE_TIMEOUT = 3
 
@@ -49,8 +47,9 @@ end
 
 local function new_view(hub, defaults)
   local properties = properties_of(defaults)
-  return setmetatable({ _hub = hub, _defaults = defaults, _properties = properties,
-    _usual = sender.usual(hub, defaults, properties) }, Bus)
+  local send, post = sender.usual(hub, defaults, properties)
+  return setmetatable({ _hub = hub, _defaults = defaults, _properties = properties, _usual_send = send, _usual_post = post },
+    Bus)
 end
 
 --- Private to the library: see sender.lua.
@@ -74,8 +73,8 @@ end
 ---@param opts? eventbus.PublishOptions
 ---@return eventbus.Ticket|nil, eventbus.Error|nil
 function Bus:publish_async(exchange, event_type, data, opts)
-  local usual = self._usual
-  local made, err = usual and send(usual, exchange, event_type, data, opts), nil
+  local send = self._usual_send
+  local made, err = send and send(exchange, event_type, data, opts), nil
   if not made then made, err = self:_send(exchange, event_type, data, opts, "bus:publish_async", 3) end
   return made, err
 end

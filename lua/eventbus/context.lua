@@ -1,13 +1,11 @@
 --- The context of a handler: where the event came from, and how to publish what follows from it.
 -- Fields are looked up when first read; read what you need before the handler ends, then the delivery is gone.
 
-local core = require "eventbus.core"
 local deadletter = require "eventbus.deadletter"
 local sender = require "eventbus.sender"
 
 local context = {}
 
-local send = core.sender.send
 
 ---@class eventbus.Context
 ---@field event table           the event itself
@@ -89,7 +87,8 @@ end
 ---@return eventbus.Ticket|nil, eventbus.Error|nil
 function methods.publish_async(self, exchange, event_type, data, opts)
   local bus, all = self.subscription._bus, carried(self, opts)
-  local ticket, err = bus._usual and send(bus._usual, exchange, event_type, data, all), nil
+  local send = bus._usual_send
+  local ticket, err = send and send(exchange, event_type, data, all), nil
   if not ticket then ticket, err = bus:_send(exchange, event_type, data, all, "ctx:publish_async", 3) end
   return ticket, err
 end

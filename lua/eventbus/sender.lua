@@ -16,7 +16,6 @@ sender.CONTRADICTION = ": an event cannot be mandatory without a confirm: only a
   .. "leave out confirm = false, or set mandatory = false"
 
 local now, next, type, getmetatable = core.now, next, type, getmetatable
-local usual_post = core.sender.post
 
 ---@class eventbus.PublishOptions
 ---@field tenant_id string|nil
@@ -146,17 +145,17 @@ local function post(self, exchange, event_type, data, opts, where, level, batch)
   return op, made_id, timeout, not (properties and properties.confirm == false)
 end
 
---- What publishes of a view have in common, for the core, which does the usual ones whole; or false, where each has more
--- to it.
+--- The core's functions for the usual publishes of a view: one that answers with a ticket; one with an operation and the
+-- event's id. Nothing back: go the long way. False, where all go that.
 ---@param hub eventbus.Hub
 ---@param defaults eventbus.ViewFields
 ---@param properties? table
----@return userdata|false
+---@return function|false, function|nil
 function sender.usual(hub, defaults, properties)
   local loop, settings = hub.loop, hub.config
   if settings.codec or loop.uninterrupted or loop.background then return false end
   if properties and (properties.headers or properties.mandatory) then return false end
-  return core.sender.new(hub.core, hub, defaults.source, defaults.tenant_id, defaults.correlation_id, defaults.metadata,
+  return core.sender(hub.core, hub, defaults.source, defaults.tenant_id, defaults.correlation_id, defaults.metadata,
     settings.publish_timeout, defaults.confirm)
 end
 
@@ -183,7 +182,7 @@ function sender.publish(self, exchange, event_type, data, opts, where, level)
   local hub = self._hub
   if hub.telling or hub.loop.never_blocks then hub:check_may_wait() end
   local op, id, timeout, wants_confirm = nil, nil, hub.config.publish_timeout, true
-  if self._usual then op, id = usual_post(self._usual, exchange, event_type, data, opts) end
+  if self._usual_post then op, id = self._usual_post(exchange, event_type, data, opts) end
   if not op then
     op, id, timeout, wants_confirm = post(self, exchange, event_type, data, opts, where, level + 1)
     if not op then return nil, id end

@@ -72,10 +72,10 @@ static const char life[] =
     "  type = 't', correlation_id = 'c', expiration = 1000, mandatory = true }, soon, true))\n"
     "posted(bus:publish_event('x', 'k', event, { headers = { a = 1 } }, soon, nil, true))\n"
     "posted(bus:publish_fields('x', 'k', nil, soon, nil, true, 'order.created', { n = 1 }, 'src', 'ten', 'cor', { m = 1 }))\n"
-    "local sender = core.sender.new(bus, {}, 'src', 'ten', nil, { m = 1 }, soon)\n"
+    "local send, post = core.sender(bus, {}, 'src', 'ten', nil, { m = 1 }, soon)\n"
     "local function usual(ticket) if ticket then owed = owed + 1 else error(core.json.null, 0) end return ticket end\n"
-    "local ticket = usual(core.sender.send(sender, 'x', 'order.created', { n = 1 }, { correlation_id = 'cor' }))\n"
-    "usual(core.sender.post(sender, 'x', 'order.created', { n = 1 }, { tenant_id = 'u', routing_key = 'k' }))\n"
+    "local ticket = usual(send('x', 'order.created', { n = 1 }, { correlation_id = 'cor' }))\n"
+    "usual(post('x', 'order.created', { n = 1 }, { tenant_id = 'u', routing_key = 'k' }))\n"
     "assert(#ticket.id == 40 and tostring(ticket))\n"
     "posted(bus:rpc('queue_declare', { queue = 'q', arguments = { a = ('v'):rep(600), l = { 1, 2 } } }, soon))\n"
     "posted(bus:subscribe({ queue = 'q', prefetch = 5, priority = 3, arguments = { a = { b = 1 } } }, soon))\n"
@@ -207,14 +207,14 @@ TEST(a_bus_without_our_memory_is_nil_and_an_error) {
 
 #define OPENING(publish) \
   "bus = want(core.open { url = 'amqp://127.0.0.1:' .. port })\n" \
-  "sender = core.sender.new(bus, {}, 'source', nil, nil, nil, 60)\n" \
+  "send, post = core.sender(bus, {}, 'source', nil, nil, nil, 60)\n" \
   "function publish() " publish " end\n" \
   "function under_way() return bus:stats().under_way end\n" \
   "publish()\n"
 
 static const char by_hand[] = OPENING("return bus:publish_event('x', 'k', { type = 't', data = 1 }, nil, 60, nil, true)");
-static const char with_a_ticket[] = OPENING("assert(core.sender.send(sender, 'x', 't', 1, { tenant_id = 'u' }))");
-static const char with_an_answer[] = OPENING("assert(core.sender.post(sender, 'x', 't', 1, { tenant_id = 'u' }))");
+static const char with_a_ticket[] = OPENING("assert(send('x', 't', 1, { tenant_id = 'u' }))");
+static const char with_an_answer[] = OPENING("assert(post('x', 't', 1, { tenant_id = 'u' }))");
 
 static lua_Integer under_way (lua_State *L) {
   lua_getglobal(L, "under_way");

@@ -60,7 +60,7 @@ static int in_place_cover (lua_State *L) {
 
 /* event() -> event | nil, err: of the input as a delivery's body */
 static int in_place_event (lua_State *L) {
-  return lua_envelope_decode_body(L, (const char *)input, input_size, 0);
+  return lua_envelope_decode_body(L, (const char *)input, input_size, 0, 0);
 }
 
 static void renew_arena (void) {
