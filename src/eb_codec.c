@@ -274,13 +274,12 @@ bool eb_codec_put_greeting (eb_buffer *out) {
 
 /* Bytes of the content header frame. */
 static size_t header_size (const eb_properties *p) {
-  size_t n = EB_FRAME_OVERHEAD + CONTENT_HEADER + 2 + 1 + 1 + 8;
-  const eb_bytes *names[] = {&p->content_type, &p->content_encoding,
-                             &p->correlation_id, &p->reply_to, &p->expiration,
-                             &p->message_id, &p->type, &p->user_id, &p->app_id};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    n += 1 + names[i]->n;
-  return n + eb_codec_table_size(p->headers);
+  enum { FLAGS = 2, MODE = 1, PRIORITY = 1, TIMESTAMP = 8, NAMES = 9 };
+  return EB_FRAME_OVERHEAD + CONTENT_HEADER + FLAGS + MODE + PRIORITY +
+         TIMESTAMP + NAMES + p->content_type.n + p->content_encoding.n +
+         p->correlation_id.n + p->reply_to.n + p->expiration.n +
+         p->message_id.n + p->type.n + p->user_id.n + p->app_id.n +
+         eb_codec_table_size(p->headers);
 }
 
 static bool keys_fit (const eb_table *t, eb_error *err);
@@ -304,8 +303,7 @@ static bool keys_fit (const eb_table *t, eb_error *err) {
   return true;
 }
 
-bool eb_codec_check_publish (const eb_publish *p, size_t frame_max,
-                             eb_error *err) {
+static bool refuse_names (const eb_publish *p, eb_error *err) {
   const struct {
     const char *what;
     eb_bytes value;
@@ -320,12 +318,27 @@ bool eb_codec_check_publish (const eb_publish *p, size_t frame_max,
                {"reply_to", p->properties.reply_to},
                {"expiration", p->properties.expiration},
                {"user_id", p->properties.user_id}};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (names[i].value.n > EB_SHORTSTR_MAX)
-      return eb_error_set(err, EB_ERR_TOO_LARGE,
-                          "%s of %zu bytes; AMQP allows 255: %.40s...",
-                          names[i].what, names[i].value.n, names[i].value.p);
-  if (!keys_fit(p->properties.headers, err)) return false;
+  size_t i = 0;
+  while (names[i].value.n <= EB_SHORTSTR_MAX) i++;
+  return eb_error_set(err, EB_ERR_TOO_LARGE,
+                      "%s of %zu bytes; AMQP allows 255: %.40s...",
+                      names[i].what, names[i].value.n, names[i].value.p);
+}
+
+/* The bits of all lengths: none is over 255 when that is not. */
+static bool names_fit (const eb_publish *p, eb_error *err) {
+  const eb_properties *q = &p->properties;
+  size_t bits = p->exchange.n | p->routing_key.n | q->message_id.n | q->type.n |
+                q->app_id.n | q->correlation_id.n | q->content_type.n |
+                q->content_encoding.n | q->reply_to.n | q->expiration.n |
+                q->user_id.n;
+  _Static_assert(EB_SHORTSTR_MAX == 255, "all bits below the ninth");
+  return bits <= EB_SHORTSTR_MAX || refuse_names(p, err);
+}
+
+bool eb_codec_check_publish (const eb_publish *p, size_t frame_max,
+                             eb_error *err) {
+  if (!names_fit(p, err) || !keys_fit(p->properties.headers, err)) return false;
   size_t size = header_size(&p->properties);
   if (size > frame_max)
     return eb_error_set(err, EB_ERR_TOO_LARGE,

@@ -177,6 +177,38 @@ TEST(a_publish_is_encoded_whole_or_not_at_all) {
   empty_amqp_pool(&pool);
 }
 
+TEST(each_name_of_a_publish_has_at_most_255_bytes) {
+  static char text[300];
+  memset(text, 'n', sizeof text);
+  eb_publish p;
+  memset(&p, 0, sizeof p);
+  eb_properties *q = &p.properties;
+  struct { eb_bytes *place; const char *told; } names[] = {
+      {&p.exchange, "exchange"}, {&p.routing_key, "routing key"}, {&q->message_id, "message_id"}, {&q->type, "type"},
+      {&q->app_id, "app_id"}, {&q->correlation_id, "correlation_id"}, {&q->content_type, "content_type"},
+      {&q->content_encoding, "content_encoding"}, {&q->reply_to, "reply_to"}, {&q->expiration, "expiration"},
+      {&q->user_id, "user_id"}};
+  size_t count = sizeof names / sizeof *names;
+  for (size_t i = 0; i < count; i++) *names[i].place = eb_bytes_of(text, 255);
+  eb_error err;
+  CHECK(eb_codec_check_publish(&p, 4096, &err));
+  for (size_t i = 0; i < count; i++) {
+    static const size_t sizes[] = {256, 257, 511, 512, 1 << 20};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+      names[i].place->n = sizes[k];
+      err.code = EB_OK;
+      CHECK(!eb_codec_check_publish(&p, 4096, &err));
+      CHECK_INT(err.code, EB_ERR_TOO_LARGE);
+      CHECK(strncmp(err.message, names[i].told, strlen(names[i].told)) == 0);
+    }
+    names[i].place->n = 255;
+  }
+  /* And all of them together one frame. */
+  size_t head = 0;
+  while (!eb_codec_check_publish(&p, head, &err)) head++;
+  CHECK_INT(head, 8 + 12 + 2 + 1 + 1 + 8 + 9 * 256 + 4);
+}
+
 TEST(header_names_in_nested_tables_and_arrays_are_checked) {
   static char name[300];
   memset(name, 'n', sizeof name);
@@ -204,6 +236,7 @@ int main (void) {
   RUN(every_kind_of_field_survives_the_wire);
   RUN(random_headers_never_crash);
   RUN(a_publish_is_encoded_whole_or_not_at_all);
+  RUN(each_name_of_a_publish_has_at_most_255_bytes);
   RUN(header_names_in_nested_tables_and_arrays_are_checked);
   return check_done();
 }
