@@ -86,7 +86,7 @@ size_t eb_arena_size (const eb_arena *a) {
   return a->total;
 }
 
-enum { SPARE_STEP = 512, SPARE_MOST = 4096 };
+enum { SPARE_STEP = 256, SPARE_MOST = 4096 };
 
 static eb_arena *pop (eb_spares *s) {
   eb_arena *a = s->first;
@@ -99,12 +99,14 @@ static eb_arena *pop (eb_spares *s) {
 eb_arena *eb_spares_take (eb_spares *s, size_t hint) {
   if (s->first != NULL) {
     eb_arena *a = pop(s);
+    eb_prefetch(s->first, hint);  /* for the next, while this one is filled */
     if (a->first.cap >= hint) return a;
     eb_arena_free(a);
   }
   if (hint > SPARE_MOST) return eb_arena_new(hint);
-  /* So that the next one, a little larger, fits as well. */
-  return eb_arena_new((hint + SPARE_STEP - 1) / SPARE_STEP * SPARE_STEP);
+  /* So that the next one, up to an eighth larger, fits as well. */
+  size_t size = (hint + hint / 8 + SPARE_STEP - 1) / SPARE_STEP * SPARE_STEP;
+  return eb_arena_new(size < SPARE_MOST ? size : SPARE_MOST);
 }
 
 void eb_spares_give (eb_spares *s, eb_arena *a) {

@@ -27,13 +27,12 @@ struct eb_io {
   eb_notice *last;            /* EB_EVENT_CLOSED: made first, so that it always comes */
   eb_io *next;                /* of the running; under all_lock */
   pthread_mutex_t stats_lock;
-  eb_session_stats stats;     /* under stats_lock */
+  eb_session_stats stats;     /* under stats_lock; written under drive */
   pthread_mutex_t drive;
   /* under drive, from here */
   eb_session *session;
   eb_link link;
   uint64_t id;
-  bool delivers;              /* it put deliveries into the shared inbox */
   bool busy;                  /* the thread's last turn took operations */
   bool closing;               /* the end was asked for: nobody else leads */
   bool opens;                 /* a lost stream, or a first one: not at the end, for nobody */
@@ -171,6 +170,13 @@ static void bury (eb_io *io) {
   if (!atomic_load(&io->polled)) eb_link_bury(&io->link);
 }
 
+/* Notices say whose they are. */
+static void sign (const eb_io *io, eb_list *events) {
+  if (events->notices == 0) return;
+  for (eb_item *item = events->first; item != NULL; item = item->next)
+    if (item->kind == EB_ITEM_NOTICE) item->id = io->id;
+}
+
 /* Gives the session what came, and takes what it has to say. Whether there were
 ** operations. */
 static bool turn (eb_io *io, bool readable, bool leading) {
@@ -198,13 +204,11 @@ static bool turn (eb_io *io, bool readable, bool leading) {
     eb_link_session_failed(&io->link, &err, now);
   eb_link_write(&io->link, now);
   eb_link_check(&io->link, now);
-  if (io->link.lost && io->delivers) eb_inbox_drop_deliveries(io->inbox);
+  if (io->link.lost && io->stats.delivered > 0)
+    eb_inbox_drop_deliveries(io->inbox);
   io->link.lost = false;
   eb_session_take(io->session, &events);
-  for (item = events.first; item != NULL; item = item->next) {
-    if (item->kind == EB_ITEM_NOTICE) item->id = io->id;
-    if (item->kind == EB_ITEM_DELIVERY) io->delivers = true;
-  }
+  sign(io, &events);
   if (events.count > 0 || busy) {
     pthread_mutex_lock(&io->stats_lock);
     eb_session_get_stats(io->session, &io->stats);
@@ -360,8 +364,7 @@ static void *run (void *arg) {
   io->last->event = EB_EVENT_CLOSED;
   eb_list_push(&events, &io->last->item);
   io->last = NULL;
-  for (eb_item *item = events.first; item != NULL; item = item->next)
-    if (item->kind == EB_ITEM_NOTICE) item->id = io->id;
+  sign(io, &events);
   eb_inbox_push(io->inbox, &events);
   pthread_mutex_unlock(&io->drive);
   return NULL;

@@ -79,7 +79,19 @@ void eb_item_failf (eb_item *item, eb_code code, const char *fmt, ...) {
 
 void eb_list_init (eb_list *l) {
   l->first = l->last = NULL;
-  l->count = 0;
+  l->count = l->notices = 0;
+}
+
+static void count_in (eb_list *l, const eb_item *item) {
+  l->count++;
+  if (item->kind == EB_ITEM_NOTICE) l->notices++;
+}
+
+static eb_item *count_out (eb_list *l, eb_item *item) {
+  l->count--;
+  if (item->kind == EB_ITEM_NOTICE) l->notices--;
+  item->next = NULL;
+  return item;
 }
 
 void eb_list_push (eb_list *l, eb_item *item) {
@@ -89,14 +101,14 @@ void eb_list_push (eb_list *l, eb_item *item) {
   else
     l->first = item;
   l->last = item;
-  l->count++;
+  count_in(l, item);
 }
 
 void eb_list_push_front (eb_list *l, eb_item *item) {
   item->next = l->first;
   l->first = item;
   if (l->last == NULL) l->last = item;
-  l->count++;
+  count_in(l, item);
 }
 
 eb_item *eb_list_pop (eb_list *l) {
@@ -104,9 +116,7 @@ eb_item *eb_list_pop (eb_list *l) {
   if (item == NULL) return NULL;
   l->first = item->next;
   if (l->first == NULL) l->last = NULL;
-  l->count--;
-  item->next = NULL;
-  return item;
+  return count_out(l, item);
 }
 
 eb_item *eb_list_pop_after (eb_list *l, eb_item *before) {
@@ -114,9 +124,7 @@ eb_item *eb_list_pop_after (eb_list *l, eb_item *before) {
   eb_item *item = before->next;
   before->next = item->next;
   if (l->last == item) l->last = before;
-  l->count--;
-  item->next = NULL;
-  return item;
+  return count_out(l, item);
 }
 
 void eb_list_append (eb_list *to, eb_list *from) {
@@ -127,6 +135,7 @@ void eb_list_append (eb_list *to, eb_list *from) {
     to->first = from->first;
   to->last = from->last;
   to->count += from->count;
+  to->notices += from->notices;
   eb_list_init(from);
 }
 

@@ -173,27 +173,20 @@ static void drop_notices (eb_inbox *i, eb_list *from, eb_list *dropped) {
   eb_list_init(&kept);
   eb_item *item;
   while ((item = eb_list_pop(from)) != NULL) {
-    bool drop = item->kind == EB_ITEM_NOTICE && i->notices >= MAX_NOTICES &&
+    bool drop = item->kind == EB_ITEM_NOTICE &&
+                i->list.notices + kept.notices >= MAX_NOTICES &&
                 ((eb_notice *)item)->event != EB_EVENT_CLOSED;
-    if (item->kind == EB_ITEM_NOTICE && !drop) i->notices++;
     eb_list_push(drop ? dropped : &kept, item);
   }
   *from = kept;
 }
 
-static bool has_notice (const eb_list *l) {
-  for (const eb_item *item = l->first; item != NULL; item = item->next)
-    if (item->kind == EB_ITEM_NOTICE) return true;
-  return false;
-}
-
 static void push (eb_inbox *i, eb_list *from, bool ring) {
   if (from->count == 0) return;
-  bool notices = has_notice(from);
   eb_list dropped;
   eb_list_init(&dropped);
   pthread_mutex_lock(&i->lock);
-  if (notices) drop_notices(i, from, &dropped);
+  if (from->notices > 0) drop_notices(i, from, &dropped);
   eb_list_append(&i->list, from);
   if (ring && i->list.count > 0 && !i->wake_pending) {
     i->wake_pending = true;
@@ -232,7 +225,6 @@ bool eb_inbox_take (eb_inbox *i, eb_list *to) {
   }
   bool some = i->list.count > 0;
   eb_list_append(to, &i->list);
-  i->notices = 0;
   pthread_mutex_unlock(&i->lock);
   return some || clear;
 }

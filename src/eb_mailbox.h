@@ -82,7 +82,6 @@ bool eb_outbox_stopping (eb_outbox *o, eb_ms *deadline, bool *abandoned);
 typedef struct eb_inbox {
   pthread_mutex_t lock;
   eb_list list;       /* under lock */
-  size_t notices;     /* under lock: how many of the list are notices */
   bool wake_pending;  /* under lock: rung; rings again only after a re-arm */
   eb_wake wake;
   eb_bell bell;       /* rung whenever the wake is */

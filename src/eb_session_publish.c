@@ -63,8 +63,10 @@ static void answer_failed (eb_session *s, eb_publish *op, const eb_error *why) {
 
 /* Encodes the first pending publish. False: the session is broken. */
 static bool send_first (eb_session *s, publisher *p) {
+  enum { MESSAGE = 832 };  /* a publish with its texts, if they are short */
   eb_publish *op = (eb_publish *)p->pending.first;
   eb_error err;
+  eb_prefetch(op->item.next, MESSAGE);
   if (p->confirms && !eb_window_reserve(&p->window))
     return session_breakf(s, EB_ERR_NO_MEMORY, "out of memory");
   bool ok = (s->frame_max >= EB_FRAME_MAX ||

@@ -28,18 +28,27 @@ static eb_bytes copied (char **to, eb_bytes from) {
   return eb_bytes_of(p, from.n);
 }
 
+static eb_bytes body_of (const lua_letter *letter) {
+  return eb_bytes_of((const char *)eb_buffer_bytes(letter->text),
+                     eb_buffer_size(letter->text));
+}
+
+static size_t texts_of (const lua_letter *letter) {
+  const lua_event *e = letter->event;
+  return letter->exchange.n + letter->routing_key.n + body_of(letter).n +
+         e->id.n + e->type.n + e->source.n + e->correlation_id.n +
+         e->tenant_id.n;
+}
+
 /* Copies all texts, in one piece, and says what mirrors the envelope. */
-static bool fill (eb_publish *p, const lua_letter *letter, eb_bytes body,
-                  eb_error *err) {
+static bool fill (eb_publish *p, const lua_letter *letter, eb_error *err) {
   const lua_event *e = letter->event;
   eb_properties *props = &p->properties;
-  size_t n = letter->exchange.n + letter->routing_key.n + body.n + e->id.n +
-             e->type.n + e->source.n + e->correlation_id.n + e->tenant_id.n;
-  char *to = eb_arena_alloc(p->item.arena, n);
+  char *to = eb_arena_alloc(p->item.arena, texts_of(letter));
   if (to == NULL) return no_memory(err);
   p->exchange = copied(&to, letter->exchange);
   p->routing_key = copied(&to, letter->routing_key);
-  p->body = copied(&to, body);
+  p->body = copied(&to, body_of(letter));
   props->message_id = copied(&to, e->id);
   props->type = copied(&to, e->type);
   if (e->source.n > 0) props->app_id = copied(&to, e->source);
@@ -65,18 +74,15 @@ static bool read_properties (lua_State *L, const lua_letter *letter,
 
 uint64_t lua_letter_post (lua_State *L, lua_bus *b, const lua_letter *letter,
                           eb_error *err) {
-  enum { REST = 640 };  /* the tables of the headers, and short texts */
-  const lua_event *e = letter->event;
-  eb_bytes body = eb_bytes_of((const char *)eb_buffer_bytes(letter->text),
-                              eb_buffer_size(letter->text));
-  size_t names =
-      letter->exchange.n + letter->routing_key.n + e->id.n + e->type.n;
-  eb_publish *p = lua_op_begin_publish(b, names + body.n + REST, err);
+  enum { TENANT = 128, GIVEN = 640 };  /* headers: that one; more, with texts */
+  bool given = letter->properties != 0 && lua_istable(L, letter->properties);
+  eb_publish *p = lua_op_begin_publish(
+      b, texts_of(letter) + (given ? GIVEN : TENANT), err);
   if (p == NULL) return 0;
   p->item.deadline = letter->deadline;
   p->quiet = letter->quiet;
   if (read_properties(L, letter, p, err) &&
-      fill(p, letter, body, err) && eb_bus_check_publish(b->ref->bus, p, err))
+      fill(p, letter, err) && eb_bus_check_publish(b->ref->bus, p, err))
     return lua_op_post(b, letter->urgent, err);
   lua_op_drop(b);
   return 0;

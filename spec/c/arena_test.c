@@ -96,6 +96,21 @@ TEST(what_is_spare_is_used_again_if_it_is_large_enough) {
   eb_spares_fini(&s);
 }
 
+TEST(each_size_up_to_a_page_is_kept_and_serves_the_same_again) {
+  for (size_t hint = 1; hint <= 4096; hint++) {
+    eb_spares s = {NULL, 0};
+    eb_arena *a = eb_spares_take(&s, hint);
+    CHECK(a != NULL && eb_arena_alloc(a, hint) != NULL);
+    eb_spares_give(&s, a);
+#if !defined(EB_ASAN)
+    CHECK(s.first == a);
+    CHECK(eb_spares_take(&s, hint) == a);
+    eb_spares_give(&s, a);
+#endif
+    eb_spares_fini(&s);
+  }
+}
+
 TEST(spares_are_bounded) {
   enum { MANY = 4000 };
   static eb_arena *all[MANY];
@@ -126,6 +141,7 @@ int main (void) {
   RUN(copies_end_with_a_zero_that_does_not_count);
   RUN(impossible_sizes_are_refused_and_nothing_is_lost);
   RUN(what_is_spare_is_used_again_if_it_is_large_enough);
+  RUN(each_size_up_to_a_page_is_kept_and_serves_the_same_again);
   RUN(spares_are_bounded);
   return check_done();
 }

@@ -255,6 +255,55 @@ TEST(a_signal_handlers_ring_wakes_once) {
   eb_inbox_fini(&i);
 }
 
+/* How many of them are there, found by looking. */
+static void check_list (const eb_list *l, size_t count, size_t notices) {
+  size_t n = 0, seen = 0;
+  for (const eb_item *item = l->first; item != NULL; item = item->next) {
+    n++;
+    if (item->kind == EB_ITEM_NOTICE) seen++;
+    if (item->next == NULL) CHECK(item == l->last);
+  }
+  CHECK_INT(n, count);
+  CHECK_INT(l->count, count);
+  CHECK_INT(seen, notices);
+  CHECK_INT(l->notices, notices);
+}
+
+static bool is_notice (const eb_item *item, void *unused) {
+  (void)unused;
+  return item->kind == EB_ITEM_NOTICE;
+}
+
+TEST(a_list_knows_how_many_notices_it_has) {
+  eb_list a, b;
+  eb_list_init(&a);
+  eb_list_init(&b);
+  eb_list_push(&a, new_item(1));
+  eb_list_push(&a, new_notice(EB_EVENT_UP));
+  eb_list_push_front(&a, new_notice(EB_EVENT_DOWN));
+  check_list(&a, 3, 2);
+  eb_list_push(&b, new_notice(EB_EVENT_UP));
+  eb_list_push(&b, new_item(2));
+  eb_list_append(&a, &b);
+  check_list(&a, 5, 3);
+  check_list(&b, 0, 0);
+  eb_list_push(&b, new_notice(EB_EVENT_UP));
+  eb_list_prepend(&a, &b);
+  check_list(&a, 6, 4);
+  check_list(&b, 0, 0);
+  eb_item_free(eb_list_pop(&a));
+  check_list(&a, 5, 3);
+  eb_item_free(eb_list_pop_after(&a, NULL));
+  eb_item_free(eb_list_pop_after(&a, a.first));
+  check_list(&a, 3, 1);
+  eb_list_split(&a, &b, is_notice, NULL);
+  check_list(&a, 2, 0);
+  check_list(&b, 1, 1);
+  eb_list_free(&a);
+  eb_list_free(&b);
+  check_list(&a, 0, 0);
+}
+
 TEST(notices_are_bounded_and_answers_are_not) {
   eb_inbox i;
   eb_list list, got;
@@ -353,6 +402,7 @@ int main (void) {
   RUN(a_stop_wakes_a_sleeper_at_any_moment);
   RUN(an_inbox_rings_once_and_is_armed_again_by_an_empty_take);
   RUN(a_signal_handlers_ring_wakes_once);
+  RUN(a_list_knows_how_many_notices_it_has);
   RUN(notices_are_bounded_and_answers_are_not);
   RUN(two_pushers_lose_nothing_and_leave_no_ring_behind);
   return check_done();
