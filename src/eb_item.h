@@ -63,8 +63,8 @@ typedef struct eb_properties {
   uint8_t delivery_mode;  /* 0 absent, 1 transient, 2 persistent */
 } eb_properties;
 
-/* What its way through queues and windows needs comes first, in one cache line: by the
-** time of its confirm a thousand others have been through. */
+/* What its way through queues and windows needs comes first and lies together, in one
+** cache line or two: by the time of its confirm a thousand others have been through. */
 typedef struct eb_publish {
   eb_item item;
   bool mandatory;     /* without a confirm its return is nobody's news */
