@@ -9,6 +9,7 @@ package.path = root .. "?.lua;" .. root .. "examples/?.lua;" .. package.path
 
 local children = require "demo.children"
 local cluster = require "scaling.cluster"
+local confirmed = require "scaling.confirmed"
 local eventbus = require "eventbus"
 local partitions = require "scaling.partitions"
 local queues = require "scaling.queues"
@@ -43,15 +44,22 @@ end
 
 --- Publishes so many, all confirmed, of `tenants` (1) tenants in turn; each tenant's are numbered. Events per second.
 --- `options.header`: the name of a header of its own that holds a key, as many different ones as tenants.
+--- `options.in_order`: a tenant's next event once the one before it is confirmed: none overtakes one that was refused.
 function site:publish(exchange, count, options, tenants)
-  tenants = tenants or 1
+  count, tenants = math.floor(count), tenants or 1
+  local size = options.in_order and tenants or count
   local began = socket.gettime()
-  for i = 0, count - 1 do
-    eventbus.assert(self.bus:publish_async(exchange, "order.created", { n = math.floor(i / tenants) + 1, total = 1000.00 },
-      { tenant_id = "tenant_" .. i % tenants, routing_key = options.routing_key,
-        headers = options.header and { [options.header] = "order_" .. i % tenants } or nil }))
+  for first = 0, count - 1, size do
+    local batch = {}
+    for i = first, math.min(first + size, count) - 1 do
+      batch[#batch + 1] = {
+        bus = self.bus, exchange = exchange, data = { n = math.floor(i / tenants) + 1, total = 1000.00 },
+        options = { tenant_id = "tenant_" .. i % tenants, routing_key = options.routing_key,
+          headers = options.header and { [options.header] = "order_" .. i % tenants } or nil },
+      }
+    end
+    confirmed.publish(batch)
   end
-  eventbus.assert(self.bus:flush(120))
   return count / (socket.gettime() - began)
 end
 

@@ -1,6 +1,11 @@
 --- The examples of docs/scaling.md run, on three nodes, and show what it says of them; its figures are `make scaling`'s.
 
+package.path = "examples/?.lua;" .. package.path
+local broker = require "spec.support.broker"
+local confirmed = require "scaling.confirmed"
+local eventbus = require "eventbus"
 local program = require "spec.support.program"
+local wait_until = require("spec.support.wait").wait_until
 
 local unpack = table.unpack or unpack
 
@@ -47,5 +52,35 @@ describe("from one process to a cluster #scaling", function()
     assert(cut[1] == 300 and cut[3] > 0, text)
     assert(text:find("quorum queues like this run's", 1, true), text)
     assert(tonumber(text:match "at (%d+) bytes an event") > 100, text)
+  end)
+
+  it("publishes what the broker refuses once more, as the same event, until it is taken", function()
+    local bus = eventbus.assert(eventbus.connect { url = broker.shared():new_vhost(), source = "scaling", log = false })
+    finally(function() bus:close() end)
+    eventbus.assert(bus:declare { queues = { narrow = { max_length = 5, overflow = "reject-publish" } } })
+    local events, times = {}, {}
+    for n = 1, 50 do
+      events[n] = { bus = bus, exchange = "", data = { n = n }, options = { routing_key = "narrow" } }
+    end
+    -- Waiting for confirms handles no event: the queue has room again only while the publisher pauses.
+    local handled = 0
+    eventbus.assert(bus:subscribe("narrow", function(event)
+      handled, times[event.id] = handled + 1, (times[event.id] or 0) + 1
+    end, { prefetch = 1 }))
+    local again = confirmed.publish(events)
+    wait_until(function()
+      eventbus.assert(bus:poll(0.01))
+      return handled >= #events
+    end, 30, "all are handled")
+    assert(again > 0, "the queue refused nothing")
+    for _, event in ipairs(events) do assert.are.equal(1, times[event.options.id]) end
+  end)
+
+  it("says why, when another try is in vain", function()
+    local bus = eventbus.assert(eventbus.connect { url = broker.shared():new_vhost(), source = "scaling", log = false })
+    finally(function() bus:close() end)
+    local ok, err = pcall(confirmed.publish, { { bus = bus, exchange = "nowhere", data = {}, options = {} } })
+    assert.is_false(ok)
+    assert.are.equal("not_found", err.code)
   end)
 end)

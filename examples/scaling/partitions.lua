@@ -57,7 +57,7 @@ function partitions.run(site)
     eventbus.assert(site.bus:declare(topology(count, exchange, "tenant_id")))
     local list, handled = start(site, workers, count, "2")
     local events, began = math.max(400, math.floor(site.events / 5)) * workers, site.now()
-    site:publish("scaling.orders", events, {}, 100)
+    site:publish("scaling.orders", events, { in_order = true }, 100)
     site:wait(function() return handled:read().different == events end, "all events are handled")
     local _, disordered = handled:order()
     local least = events
@@ -79,7 +79,7 @@ function takeover.run(site)
   eventbus.assert(site.bus:declare(topology(2, exchange, "partition")))
   local list, handled = start(site, 2, 2, "10")
   local victim, heir = list[1], list[2]
-  site:publish("scaling.orders", events, { header = "partition" }, 100)
+  site:publish("scaling.orders", events, { header = "partition", in_order = true }, 100)
   site:wait(function() return handled:read().by[victim] >= 50 end, "the first worker is under way")
   victim.may_be_killed = true
   children.signal(victim, "KILL")

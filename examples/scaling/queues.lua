@@ -2,6 +2,7 @@
 -- all. Then more quorum queues than one, each led by another node. Then the node that leads the quorum queue is killed under
 -- way, and every confirmed event is looked for.
 
+local confirmed = require "scaling.confirmed"
 local eventbus = require "eventbus"
 
 local queues = {}
@@ -60,13 +61,14 @@ local function new_queue(site, i)
 end
 
 local function publish_to_all(site, list)
-  local began = site.now()
+  local began, events = site.now(), {}
   for n = 1, site.events do
     for _, each in ipairs(list) do
-      eventbus.assert(each.bus:publish_async("", "order.created", { n = n, total = 1000.00 }, { routing_key = each.name }))
+      events[#events + 1] = { bus = each.bus, exchange = "", data = { n = n, total = 1000.00 },
+        options = { routing_key = each.name } }
     end
   end
-  for _, each in ipairs(list) do eventbus.assert(each.bus:flush(120)) end
+  confirmed.publish(events)
   return site.events * #list / (site.now() - began)
 end
 
@@ -114,23 +116,6 @@ local failover = {}
 
 failover.title = "a quorum queue whose leading node is killed with events under way"
 
--- Waits for the confirm. What the broker could not take, because its leader went away, is published again, the same event:
--- its id, and how often.
-local function publish(site, n)
-  local id
-  local again = -1
-  repeat
-    again = again + 1
-    local ticket = eventbus.assert(site.bus:publish_async("", "order.created", { n = n },
-      { id = id, routing_key = "scaling.quorum" }))
-    id = ticket.id
-    local ok, err = ticket:wait(60)
-    if not ok and not err.retryable then error(err, 0) end
-    if not ok then eventbus.assert(site.bus:poll(0.05)) end
-  until ok
-  return id, again
-end
-
 function failover.run(site)
   eventbus.assert(site.bus:declare(TOPOLOGY))
   local leader = site.cluster:leader "scaling.quorum"
@@ -143,8 +128,10 @@ function failover.run(site)
       last = site.now()
     end
     -- Each is waited for: the longest wait is the gap that a publisher sees.
-    local id, times = publish(site, #ids + 1)
-    ids[#ids + 1], again = id, again + times
+    local event = { bus = site.bus, exchange = "", data = { n = #ids + 1 },
+      options = { routing_key = "scaling.quorum" } }
+    again = again + confirmed.publish { event }
+    ids[#ids + 1] = event.options.id
     if last then
       longest = math.max(longest, site.now() - last)
       last = site.now()
