@@ -3,6 +3,12 @@
 
 #include <time.h>
 
+#if defined(CLOCK_MONOTONIC_COARSE)  /* Linux */
+#define COARSE CLOCK_MONOTONIC_COARSE
+#else
+#define COARSE CLOCK_MONOTONIC
+#endif
+
 static int64_t milliseconds (clockid_t clock) {
   struct timespec t;
   if (clock_gettime(clock, &t) != 0) return 0;  /* only for an unknown clock */
@@ -11,6 +17,10 @@ static int64_t milliseconds (clockid_t clock) {
 
 eb_ms eb_clock_now (void) {
   return milliseconds(CLOCK_MONOTONIC);
+}
+
+eb_ms eb_clock_coarse (void) {
+  return milliseconds(COARSE);
 }
 
 int64_t eb_clock_wall_ms (void) {

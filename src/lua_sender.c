@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "eb_clock.h"
 #include "lua_bus.h"
 #include "lua_letter.h"
 #include "lua_op.h"
@@ -157,11 +158,19 @@ static bool write (usual *u) {
   return false;
 }
 
+/* Not before its time; a far one may be a tick of the kernel later. */
+static eb_ms deadline_of (const lua_sender *s) {
+  enum { FAR_MS = 1000 };
+  return eb_ms_after(s->timeout_ms < FAR_MS ? eb_clock_now()
+                                            : eb_clock_coarse() + EB_CLOCK_GRAIN,
+                     s->timeout_ms);
+}
+
 static uint64_t post (usual *u, bool quiet) {
   eb_error err;
   uint64_t op = 0;
   lua_bus *b = u->sender->bus;
-  u->letter.deadline = eb_ms_after(eb_clock_now(), u->sender->timeout_ms);
+  u->letter.deadline = deadline_of(u->sender);
   u->letter.quiet = quiet;
   /* A finalizer may have closed the bus. */
   if (lua_op_ready(b, eb_buffer_size(u->letter.text), &err))

@@ -3,6 +3,7 @@
 #include "../../src/eb_backoff.h"
 
 #include <limits.h>
+#include <stdbool.h>
 
 #include "../../src/eb_clock.h"
 #include "check.h"
@@ -79,6 +80,17 @@ TEST(the_monotonic_clock_does_not_go_back) {
   CHECK(eb_clock_wall_ms() < INT64_C(7000000000000));
 }
 
+/* A tick may be late on a busy machine: of many looks one is enough. */
+TEST(the_coarse_clock_is_never_ahead_and_seldom_far_behind) {
+  bool near = false;
+  for (int i = 0; i < 100000 && !near; i++) {
+    eb_ms before = eb_clock_now(), coarse = eb_clock_coarse();
+    CHECK(coarse <= eb_clock_now());
+    near = coarse >= before - EB_CLOCK_GRAIN;
+  }
+  CHECK(near);
+}
+
 TEST(moments_saturate_at_never) {
   CHECK(eb_ms_after(10, 5) == 15);
   CHECK(eb_ms_after(10, EB_NEVER) == EB_NEVER);
@@ -94,6 +106,7 @@ int main (void) {
   RUN(neighbouring_seeds_spread_over_the_whole_range);
   RUN(extreme_settings_neither_overflow_nor_spin);
   RUN(the_monotonic_clock_does_not_go_back);
+  RUN(the_coarse_clock_is_never_ahead_and_seldom_far_behind);
   RUN(moments_saturate_at_never);
   return check_done();
 }
