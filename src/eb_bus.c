@@ -9,6 +9,8 @@
 
 #include "eb_fork.h"
 
+/* Of so many publishes it is kept where they lie. With more under way another one, made
+** later, is fetched ahead: in vain, and without harm. */
 enum { POSTED = 1024, AHEAD = 4 };
 
 struct eb_bus {

@@ -10,7 +10,7 @@ local PAUSE, PATIENCE = 0.05, 60
 --- Publishes all of `events`, { bus =, exchange =, data =, options = }, and waits for their confirms; each one's id is put
 --- into its `options`. What was refused is published once more, as the same event, and so comes after those that were not:
 --- where the order of a key counts, let one call have one event of it. Returns how often something was published once more.
---- Raises an error after which another try is in vain, and any after a minute of tries.
+--- Raises an error after which another try is in vain, and any once it has paused for a minute in all.
 function confirmed.publish(events)
   local again, paused = 0, 0
   while true do
