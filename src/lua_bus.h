@@ -8,6 +8,7 @@
 **   lua_letter.c     an event on its way into one
 **   lua_sender.c     publishing in the usual case, whole
 **   lua_quiet.c      publishes that are told of only when they fail
+**   lua_stats.c      its counters and states
 **   lua_delivery.c   a delivery: read it, settle it
 **
 ** Thread: lua.
@@ -70,6 +71,7 @@ void lua_delivery_fill (lua_delivery *u, lua_bus *b, eb_delivery *d);
 extern const luaL_Reg lua_publish[];
 extern const luaL_Reg lua_ops[];
 extern const luaL_Reg lua_quiet[];
+extern const luaL_Reg lua_stats[];
 
 /* Pushes what methods of the bus have as upvalues behind the first. */
 enum { LUA_DELIVERY_UPVALUES = 3 };
