@@ -330,7 +330,7 @@ static int lead (eb_bus *b, eb_ms now, eb_ms end) {
       return 1;
     }
   }
-  return -1;
+  return polled && now >= end ? 0 : -1;
 }
 
 /* Waits for what is not taken yet. */
@@ -356,6 +356,19 @@ bool eb_bus_wait (eb_bus *b, int64_t ms) {
   if (eb_inbox_take(&b->inbox, &b->taken)) return true;
   eb_ms now = eb_clock_now();
   return wait_until(b, now, end_of(now, ms));
+}
+
+bool eb_bus_idle (eb_bus *b, eb_ms end) {
+  if (eb_bus_forked(b)) return false;
+  eb_ms now = eb_clock_now();
+  end = eb_ms_min(end, end_of(now, INT64_MAX));
+  b->inbox.heard = false;
+  for (;; now = eb_clock_now()) {
+    eb_inbox_take(&b->inbox, &b->taken);
+    pass_over(b);
+    if (b->taken.count > 0 || b->inbox.heard) return true;
+    if (now >= end || !wait_until(b, now, end)) return false;
+  }
 }
 
 /* Takes the success of that publish if nothing but deliveries is before it. False,

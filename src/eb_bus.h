@@ -83,6 +83,10 @@ void eb_bus_kick (eb_bus *b);
 ** passed. */
 bool eb_bus_wait (eb_bus *b, int64_t ms);
 
+/* As eb_bus_wait, until that time, and quiet publishes that would be passed over do not
+** end it. */
+bool eb_bus_idle (eb_bus *b, eb_ms end);
+
 /* Waits, at most 'ms', for the success of that publish, and takes it. Deliveries may
 ** come before it, which keep their place; with such at hand it waits some
 ** milliseconds only. False: time is over, or something else is to be taken first, or

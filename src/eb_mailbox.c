@@ -220,6 +220,7 @@ bool eb_inbox_take (eb_inbox *i, eb_list *to) {
     /* While it is pending nobody rings, so this cannot swallow a ring. */
     pthread_mutex_unlock(&i->lock);
     eb_wake_clear(&i->wake);
+    i->heard = true;
     pthread_mutex_lock(&i->lock);
     if (i->list.count == 0) i->wake_pending = false;
   }
@@ -231,6 +232,9 @@ bool eb_inbox_take (eb_inbox *i, eb_list *to) {
 
 void eb_inbox_woken (eb_inbox *i) {
   pthread_mutex_lock(&i->lock);
-  if (i->list.count == 0 && !i->wake_pending) eb_wake_clear(&i->wake);
+  if (i->list.count == 0 && !i->wake_pending) {
+    eb_wake_clear(&i->wake);
+    i->heard = true;
+  }
   pthread_mutex_unlock(&i->lock);
 }

@@ -83,6 +83,8 @@ typedef struct eb_inbox {
   pthread_mutex_t lock;
   eb_list list;       /* under lock */
   bool wake_pending;  /* under lock: rung; rings again only after a re-arm */
+  bool heard;         /* lua thread only, who sets it back: a ring was cleared, which
+                      ** may have been a signal handler's */
   eb_wake wake;
   eb_bell bell;       /* rung whenever the wake is */
 } eb_inbox;

@@ -282,6 +282,18 @@ static int lbus_wait (lua_State *L) {
   return 1;
 }
 
+/* idle(deadline) -> whether there may be something, at core.now's 'deadline' at the
+** latest; confirms that nobody waits for are passed over meanwhile. nil: a child has
+** the bus of its parent. */
+static int lbus_idle (lua_State *L) {
+  eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
+  double s = luaL_checknumber(L, 2);
+  if (bus == NULL || eb_bus_forked(bus)) return 0;
+  eb_ms end = s < LONGEST_S ? (eb_ms)ceil(s * 1000 - 1e-6) : EB_NEVER;
+  lua_pushboolean(L, eb_bus_idle(bus, end));
+  return 1;
+}
+
 static int lbus_kick (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
   if (bus != NULL) eb_bus_kick(bus);
@@ -513,6 +525,7 @@ static int lbus_tostring (lua_State *L) {
 
 static const luaL_Reg methods[] = {
     {"start", lbus_start}, {"fd", lbus_fd},       {"wait", lbus_wait},
+    {"idle", lbus_idle},
     {"next", lbus_next},   {"kick", lbus_kick},   {"poke", lbus_poke},
     {"alarm", lbus_alarm}, {"close", lbus_close}, {"shutdown", lbus_shutdown},
     {"listen", lbus_listen}, {"take_bell", lbus_take_bell},

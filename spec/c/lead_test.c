@@ -1,5 +1,6 @@
 /* Leading: a program's thread that waits does the connection's work itself, and loses nothing by it. */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "io_peer.h"
@@ -135,6 +136,114 @@ TEST(an_idle_wait_costs_neither_thread_turns) {
   leave(bus);
 }
 
+static uint64_t publish_quietly (eb_bus *bus, int64_t timeout) {
+  eb_error err;
+  eb_publish *p = eb_bus_new_publish(bus, 64);
+  if (p == NULL) abort();
+  p->item.deadline = eb_ms_after(eb_clock_now(), timeout);
+  p->quiet = true;
+  p->exchange = eb_bytes_of("orders", 6);
+  p->routing_key = eb_bytes_of("k", 1);
+  p->body = eb_bytes_of("body", 4);
+  return eb_bus_post(bus, &p->item, false, &err);
+}
+
+/* The thread's own rings may: those of what it read itself. */
+TEST(confirms_that_nobody_waits_for_seldom_end_an_idle_wait) {
+  eb_bus *bus = bus_on(NORMAL);
+  CHECK_INT(confirmed_one_at_a_time(bus, 3), 3);
+  settle_down(bus);
+  int ended = 0;
+  for (int i = 0; i < 200; i++) {
+    CHECK(publish_quietly(bus, PATIENCE_MS) != 0);
+    eb_ms end = eb_clock_now() + 3;
+    while (eb_clock_now() < end) ended += eb_bus_idle(bus, end);
+  }
+  CHECK(ended < 100);
+  CHECK(reaches(&b.publishes, 203));
+  eb_ms until = eb_clock_now() + PATIENCE_MS;
+  while (eb_bus_under_way(bus) > 0 && eb_clock_now() < until) eb_bus_idle(bus, eb_clock_now() + 20);
+  CHECK_INT(eb_bus_under_way(bus), 0);
+  CHECK(eb_bus_next(bus) == NULL);
+  CHECK(eb_bus_passed(bus));
+  leave(bus);
+}
+
+TEST(news_ends_an_idle_wait) {
+  eb_bus *bus = bus_on(NORMAL);
+  CHECK_INT(confirmed_one_at_a_time(bus, 1), 1);
+  for (int i = 0; i < 50; i++) {
+    uint64_t loud = publish(bus, PATIENCE_MS);
+    eb_item *item = NULL;
+    while (item == NULL) {
+      CHECK(eb_bus_idle(bus, eb_clock_now() + PATIENCE_MS));
+      item = eb_bus_next(bus);
+    }
+    CHECK(item->id == loud);
+    eb_item_free(item);
+  }
+  leave(bus);
+  bus = bus_on(NEVER_CONFIRM);
+  publish_quietly(bus, 20);  /* its failure is news */
+  bool failed = false;
+  eb_ms until = eb_clock_now() + PATIENCE_MS;
+  while (!failed && eb_clock_now() < until) {
+    eb_bus_idle(bus, until);
+    for (eb_item *item; (item = eb_bus_next(bus)) != NULL; eb_item_free(item)) failed |= item->code == EB_ERR_TIMEOUT;
+  }
+  CHECK(failed);
+  leave(bus);
+}
+
+typedef struct ringer {
+  eb_bus *bus;
+  atomic_int wanted, rung;
+} ringer;
+
+static void *ring_when_told (void *arg) {
+  ringer *r = arg;
+  for (int n = 1;; n++) {
+    while (atomic_load(&r->wanted) < n) usleep(50);
+    if (atomic_load(&r->wanted) == INT_MAX) return NULL;
+    usleep((useconds_t)(n * 37 % 1500));
+    atomic_store(&r->rung, n);
+    eb_wake_ring(eb_bus_wake(r->bus));
+  }
+}
+
+/* As a signal's handler rings: at any moment, with a confirm or between two. */
+TEST(a_ring_ends_an_idle_wait_whatever_is_confirmed_meanwhile) {
+  ringer r = {bus_on(NORMAL), 0, 0};
+  pthread_t t;
+  CHECK_INT(confirmed_one_at_a_time(r.bus, 1), 1);
+  CHECK(pthread_create(&t, NULL, ring_when_told, &r) == 0);
+  for (int n = 1; n <= 500; n++) {
+    for (int i = 0; i < 5; i++) CHECK(publish_quietly(r.bus, PATIENCE_MS) != 0);
+    atomic_store(&r.wanted, n);
+    while (atomic_load(&r.rung) < n) {
+      bool heard = eb_bus_idle(r.bus, eb_clock_now() + PATIENCE_MS);
+      CHECK(heard);
+      if (!heard) break;
+    }
+  }
+  atomic_store(&r.wanted, INT_MAX);
+  pthread_join(t, NULL);
+  leave(r.bus);
+}
+
+TEST(an_idle_wait_ends_in_time) {
+  eb_bus *bus = bus_on(NORMAL);
+  CHECK(!eb_bus_idle(bus, eb_clock_now() + 5));  /* nothing runs */
+  CHECK_INT(confirmed_one_at_a_time(bus, 1), 1);
+  settle_down(bus);
+  for (int ms = 0; ms < 40; ms++) {
+    eb_ms end = eb_clock_now() + ms;
+    while (eb_bus_idle(bus, end)) {}
+    CHECK(eb_clock_now() >= end);
+  }
+  leave(bus);
+}
+
 TEST(a_bus_is_freed_in_the_midst_of_it) {
   broker_start(&b, HANG_UP);
   for (int i = 0; i < 30; i++) {
@@ -217,6 +326,10 @@ int main (void) {
   RUN(what_a_leader_heard_last_is_followed_up_by_the_thread);
   RUN(an_answer_that_never_comes_is_given_up_in_time);
   RUN(an_idle_wait_costs_neither_thread_turns);
+  RUN(confirms_that_nobody_waits_for_seldom_end_an_idle_wait);
+  RUN(news_ends_an_idle_wait);
+  RUN(a_ring_ends_an_idle_wait_whatever_is_confirmed_meanwhile);
+  RUN(an_idle_wait_ends_in_time);
   RUN(a_bus_is_freed_in_the_midst_of_it);
   RUN(another_thread_may_end_a_connection_that_is_led);
   return check_done();

@@ -229,7 +229,9 @@ TEST(an_inbox_rings_once_and_is_armed_again_by_an_empty_take) {
   CHECK(eb_inbox_take(&i, &got));
   CHECK_INT(got.count, 1);
   CHECK(readable(&i.wake, 0));
+  CHECK(!i.heard);
   CHECK(eb_inbox_take(&i, &got));  /* nothing, but a signal's ring may be among what was cleared */
+  CHECK(i.heard);
   CHECK(!readable(&i.wake, 0));
   CHECK(!eb_inbox_take(&i, &got));
   CHECK_INT(got.count, 1);
@@ -246,7 +248,9 @@ TEST(a_signal_handlers_ring_wakes_once) {
   eb_wake_ring(&i.wake);
   CHECK(!eb_inbox_take(&i, &got));
   CHECK(readable(&i.wake, 0));  /* not swallowed by a take before the sleep */
+  CHECK(!i.heard);
   eb_inbox_woken(&i);
+  CHECK(i.heard);
   CHECK(!readable(&i.wake, 0));  /* and not for ever */
   eb_list_push(&list, new_item(1));
   eb_inbox_push(&i, &list);
