@@ -110,7 +110,7 @@ local function tick(limits)
 end
 
 -- Rests until there may be something for the dispatcher, or something is due. In a plain script, where nobody else can wait
--- meanwhile, confirms that nobody waits for do not end it.
+-- meanwhile, confirms that nobody waits for do not end it (with TLS, where their thread rings, they do).
 local function idle(hub, deadline)
   if hub.pool or not hub.loop.main_turns or hub.parking.first then return hub:rest(deadline) end
   local at = hub.timers:next()
@@ -224,33 +224,21 @@ function runner.run(hub, opts, level)
   return ok, why
 end
 
--- What is next: a delivery and the id of its consumer; or nil, and whether it was anything else, which is given out then.
-local function take_one(hub)
-  if hub.first <= hub.last then return hub:shift() end
-  if hub.loop.uninterrupted then hub.loop:uninterrupted() end
-  local kind, id, a, b, c = hub.core:next()  -- nil, true: publishes ended
-  if kind == DELIVERY then
-    local consumer = hub.consumers[id]
-    if not (consumer and consumer.eager) then return a, id end
-  end
-  if kind then hub:take(kind, id, a, b, c) end
-  if not (kind or id) then return nil, false end
-  hub.parking:changed()
-  return nil, true
-end
-
-local function handle_some(hub, deadline, most)
+local function handle_some(hub, deadline, at_once, most)
   local handled = 0
   while handled < most and not hub.close_wanted do
-    local delivery, id = take_one(hub)
+    local delivery, id
+    if hub.first <= hub.last then delivery, id = hub:shift() end
     if delivery then
       dispatch(hub, id, delivery)
       handled = handled + 1
-    elseif not id then
+    elseif not hub:pump() then
       local t = now()
       hub:due(t)
       if handled > 0 or hub.failure.control or t >= deadline then break end
       idle(hub, deadline)
+    elseif hub.first > hub.last and at_once then
+      break
     end
   end
   return handled
@@ -268,7 +256,7 @@ function runner.poll(hub, timeout, most, level)
     error("bus:poll: call it in a coroutine of the loop", level)
   end
   hub.running, hub.stopping = protect.running() or true, false
-  local ok, handled = protect.pcall(handle_some, hub, now() + timeout, most)
+  local ok, handled = protect.pcall(handle_some, hub, now() + timeout, timeout == 0, most)
   hub.running = false
   local closed, mistake = close_as_asked(hub)
   hub.parking:pass_on()
