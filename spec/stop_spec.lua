@@ -195,6 +195,23 @@ describe("bus:poll", function()
     assert.are.equal(0, bus:poll())
     sub:cancel()
   end)
+
+  -- Counted in whole milliseconds, a wait of 1.3 would be 0.7 late at least, as it is where the system has no ppoll. The
+  -- least of many polls: the machine may be late itself.
+  local LATE = io.open("/proc/self/stat") and 0.0006 or 0.0016
+  for said, options in pairs { ["in a plain script"] = {}, ["beside handlers in coroutines"] = { concurrency = 2 } } do
+    it("does not wait a millisecond longer than asked, " .. said, function()
+      local sub = eventbus.assert(bus:subscribe(queue(), quiet, options))
+      local least, deadline = math.huge, core.now() + 20
+      while least > LATE and core.now() < deadline do
+        local till = core.now() + 0.0013
+        local handled = eventbus.assert(bus:poll(0.0013))
+        if handled == 0 and core.now() >= till then least = math.min(least, core.now() - till) end
+      end
+      assert.is_true(least <= LATE, ("%.4f s late"):format(least))
+      sub:cancel()
+    end)
+  end
 end)
 
 describe("a program", function()

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "eb_fork.h"
@@ -290,33 +291,47 @@ void eb_bus_kick (eb_bus *b) {
     if (eb_io_started(b->sides[side])) eb_io_kick(b->sides[side]);
 }
 
+/* As poll, until 'end'. Where there is no ppoll, in whole milliseconds, rounded up. */
+static int poll_until (struct pollfd *fds, nfds_t n, eb_us now, eb_us end) {
+  eb_us us = end > now ? end - now : 0;
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__OpenBSD__)
+  struct timespec t = {.tv_sec = (time_t)(us / 1000000),
+                       .tv_nsec = (long)(us % 1000000 * 1000)};
+  return ppoll(fds, n, &t, NULL);
+#else
+  return poll(fds, n, (int)((us + EB_US_IN_MS - 1) / EB_US_IN_MS));
+#endif
+}
+
 /* Leads the connections that let it, for EB_IO_LEAD_MS or until 'end'. 1 and 0 as
 ** eb_bus_wait; -1: nothing came. */
-static int lead (eb_bus *b, eb_ms now, eb_ms end) {
+static int lead (eb_bus *b, eb_us now, eb_us end) {
   struct pollfd fds[3];
   bool polled = false;
   fds[2].fd = eb_bus_fd(b);
   fds[2].events = POLLIN;
-  eb_ms until = eb_ms_after(now, EB_IO_LEAD_MS);
-  for (; now < eb_ms_min(until, end); now = eb_clock_now()) {
-    eb_ms t = eb_ms_min(until, end), due;
+  eb_ms until = now / EB_US_IN_MS + EB_IO_LEAD_MS;
+  eb_us till = eb_us_min(end, until * EB_US_IN_MS);
+  for (; now < till; now = eb_clock_us()) {
+    eb_us t = till;
     for (int side = 0; side < 2; side++) {
+      eb_ms due;
       fds[side] = (struct pollfd){.fd = -1};
       if (!eb_io_started(b->sides[side])) continue;
       if (!b->closing &&
-          eb_io_lead(b->sides[side], now, until, b->readable[side],
-                     &fds[side].fd, &fds[side].events, &due))
-        t = eb_ms_min(t, due);
-      else
+          eb_io_lead(b->sides[side], now / EB_US_IN_MS, until, b->readable[side],
+                     &fds[side].fd, &fds[side].events, &due)) {
+        if (due < until) t = eb_us_min(t, due * EB_US_IN_MS);
+      } else {
         eb_io_kick(b->sides[side]);
+      }
     }
     int n = 0;
     bool some = eb_inbox_take(&b->inbox, &b->taken);
     bool leads = fds[0].fd >= 0 || fds[1].fd >= 0;
-    now = eb_clock_now();
+    now = eb_clock_us();
     /* Whoever leads polls at least once, though there is something already. */
-    if (leads && !(some && polled))
-      n = poll(fds, 3, !some && t > now ? (int)(t - now) : 0);
+    if (leads && !(some && polled)) n = poll_until(fds, 3, now, some ? now : t);
     polled = true;
     for (int side = 0; side < 2; side++) {
       b->readable[side] = n > 0 && fds[side].fd >= 0 && fds[side].revents != 0;
@@ -334,36 +349,35 @@ static int lead (eb_bus *b, eb_ms now, eb_ms end) {
 }
 
 /* Waits for what is not taken yet. */
-static bool wait_until (eb_bus *b, eb_ms now, eb_ms end) {
+static bool wait_until (eb_bus *b, eb_us now, eb_us end) {
   int led = lead(b, now, end);
   if (led >= 0) return led > 0;
   eb_bus_kick(b);
-  now = eb_clock_now();
   struct pollfd p = {.fd = eb_bus_fd(b), .events = POLLIN};
-  if (poll(&p, 1, end > now ? (int)(end - now) : 0) <= 0) return false;
+  if (poll_until(&p, 1, eb_clock_us(), end) <= 0) return false;
   eb_inbox_woken(&b->inbox);
   return true;
 }
 
-static eb_ms end_of (eb_ms now, int64_t ms) {
-  enum { LONGEST_MS = 3600 * 1000 };
-  return now + (ms < 0 ? 0 : ms > LONGEST_MS ? LONGEST_MS : ms);
+static eb_us end_of (eb_us now, eb_us us) {
+  static const eb_us LONGEST_US = (eb_us)3600 * 1000000;
+  return now + (us < 0 ? 0 : eb_us_min(us, LONGEST_US));
 }
 
-bool eb_bus_wait (eb_bus *b, int64_t ms) {
+bool eb_bus_wait (eb_bus *b, eb_us us) {
   if (eb_bus_forked(b)) return false;
   if (b->taken.count > 0) return true;
   if (eb_inbox_take(&b->inbox, &b->taken)) return true;
-  eb_ms now = eb_clock_now();
-  return wait_until(b, now, end_of(now, ms));
+  eb_us now = eb_clock_us();
+  return wait_until(b, now, end_of(now, us));
 }
 
-bool eb_bus_idle (eb_bus *b, eb_ms end) {
+bool eb_bus_idle (eb_bus *b, eb_us end) {
   if (eb_bus_forked(b)) return false;
-  eb_ms now = eb_clock_now();
-  end = eb_ms_min(end, end_of(now, INT64_MAX));
+  eb_us now = eb_clock_us();
+  end = eb_us_min(end, end_of(now, EB_NEVER));
   b->inbox.heard = false;
-  for (;; now = eb_clock_now()) {
+  for (;; now = eb_clock_us()) {
     eb_inbox_take(&b->inbox, &b->taken);
     pass_over(b);
     if (b->taken.count > 0 || b->inbox.heard) return true;
@@ -388,11 +402,11 @@ static bool take_success (eb_bus *b, uint64_t id, bool *other) {
   return true;
 }
 
-bool eb_bus_confirmed (eb_bus *b, uint64_t id, int64_t ms) {
+bool eb_bus_confirmed (eb_bus *b, uint64_t id, eb_us us) {
   enum { MANY = 64 };  /* deliveries that are looked through each time */
   if (eb_bus_forked(b)) return false;
-  eb_ms now = eb_clock_now(), end = end_of(now, ms);
-  eb_ms soon = eb_ms_min(end, eb_ms_after(now, EB_IO_LEAD_MS));
+  eb_us now = eb_clock_us(), end = end_of(now, us);
+  eb_us soon = eb_us_min(end, now + EB_IO_LEAD_MS * EB_US_IN_MS);
   size_t had = b->taken.count;
   bool woken = false;
   for (;;) {
@@ -406,7 +420,7 @@ bool eb_bus_confirmed (eb_bus *b, uint64_t id, int64_t ms) {
     if (now >= end) return false;
     woken = wait_until(b, now, end);
     if (!woken) return false;
-    now = eb_clock_now();
+    now = eb_clock_us();
   }
 }
 
@@ -414,11 +428,12 @@ void eb_bus_poke (eb_bus *b) {
   if (!eb_bus_forked(b)) eb_inbox_ring(&b->inbox);
 }
 
-bool eb_bus_alarm (eb_bus *b, int64_t ms) {
+bool eb_bus_alarm (eb_bus *b, eb_us us) {
   if (eb_bus_forked(b)) return false;
+  eb_us at = end_of(eb_clock_us(), us) + EB_US_IN_MS - 1;
   for (int side = 0; side < 2; side++)
     if (eb_io_started(b->sides[side]) && !b->ended[side]) {
-      eb_io_set_alarm(b->sides[side], eb_ms_after(eb_clock_now(), ms));
+      eb_io_set_alarm(b->sides[side], at / EB_US_IN_MS);
       return true;
     }
   return false;

@@ -79,25 +79,25 @@ int eb_bus_fd (const eb_bus *b);
 /* Wakes the I/O threads for what was posted without urgency. */
 void eb_bus_kick (eb_bus *b);
 
-/* Kicks, then waits until there may be something, a signal came, or 'ms' have
-** passed. */
-bool eb_bus_wait (eb_bus *b, int64_t ms);
+/* Kicks, then waits until there may be something, a signal came, or so many
+** microseconds have passed (an hour at most). */
+bool eb_bus_wait (eb_bus *b, eb_us us);
 
 /* As eb_bus_wait, until that time, and quiet publishes that would be passed over do not
 ** end it. */
-bool eb_bus_idle (eb_bus *b, eb_ms end);
+bool eb_bus_idle (eb_bus *b, eb_us end);
 
-/* Waits, at most 'ms', for the success of that publish, and takes it. Deliveries may
+/* Waits, at most so many microseconds, for the success of that publish, and takes it. Deliveries may
 ** come before it, which keep their place; with such at hand it waits some
 ** milliseconds only. False: time is over, or something else is to be taken first, or
 ** a signal came. */
-bool eb_bus_confirmed (eb_bus *b, uint64_t id, int64_t ms);
+bool eb_bus_confirmed (eb_bus *b, uint64_t id, eb_us us);
 
-/* Makes the descriptor readable, though nothing came: now, or 'ms' from now at
-** the latest (a later call replaces an earlier one). False: no connection was
-** started, so there is no thread to do it. */
+/* Makes the descriptor readable, though nothing came: now, or in so many microseconds
+** (a later call replaces an earlier one), up to a millisecond later, not before. False:
+** no connection was started, so there is no thread to do it. */
 void eb_bus_poke (eb_bus *b);
-bool eb_bus_alarm (eb_bus *b, int64_t ms);
+bool eb_bus_alarm (eb_bus *b, eb_us us);
 
 /* For hosts that cannot watch the descriptor: a socket that gets a byte whenever
 ** it becomes readable. The host connects to the path that eb_bus_listen gives

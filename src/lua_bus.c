@@ -13,11 +13,19 @@ enum { ANSWER = 1, DELIVERY = 2, NOTICE = 3, FAILED = 4, FORGOTTEN_MS = 3000 };
 
 static const double LONGEST_S = 1e9;
 
-int64_t lua_seconds (lua_State *L, int index, double standard) {
+/* Rounded up: a wait for less than one must not become none, and spin. */
+static int64_t parts (lua_State *L, int index, double standard, double in_a_second) {
   double s = luaL_optnumber(L, index, standard);
   luaL_argcheck(L, s >= 0, index, "seconds must not be negative");
-  /* Rounded up: a wait for less than a millisecond must not become none, and spin. */
-  return (int64_t)ceil((s < LONGEST_S ? s : LONGEST_S) * 1000);
+  return (int64_t)ceil((s < LONGEST_S ? s : LONGEST_S) * in_a_second);
+}
+
+int64_t lua_seconds (lua_State *L, int index, double standard) {
+  return parts(L, index, standard, 1000);
+}
+
+eb_us lua_seconds_us (lua_State *L, int index, double standard) {
+  return parts(L, index, standard, 1e6);
 }
 
 int lua_fail (lua_State *L, const eb_error *err) {
@@ -208,7 +216,7 @@ static void close_bus (lua_bus *b, int64_t ms) {
     while (!eb_bus_ended(bus)) {
       eb_ms left = deadline - eb_clock_now();
       if (left <= 0) break;
-      eb_bus_wait(bus, left);
+      eb_bus_wait(bus, left * EB_US_IN_MS);
       take_rest(bus);
     }
   }
@@ -277,8 +285,8 @@ static int lbus_fd (lua_State *L) {
 
 static int lbus_wait (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
-  int64_t ms = lua_seconds(L, 2, LONGEST_S);
-  lua_pushboolean(L, bus != NULL && eb_bus_wait(bus, ms));
+  eb_us us = lua_seconds_us(L, 2, LONGEST_S);
+  lua_pushboolean(L, bus != NULL && eb_bus_wait(bus, us));
   return 1;
 }
 
@@ -289,7 +297,7 @@ static int lbus_idle (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
   double s = luaL_checknumber(L, 2);
   if (bus == NULL || eb_bus_forked(bus)) return 0;
-  eb_ms end = s < LONGEST_S ? (eb_ms)ceil(s * 1000 - 1e-6) : EB_NEVER;
+  eb_us end = s < LONGEST_S ? (eb_us)ceil(s * 1e6 - 1e-3) : EB_NEVER;
   lua_pushboolean(L, eb_bus_idle(bus, end));
   return 1;
 }
@@ -311,8 +319,8 @@ static int lbus_poke (lua_State *L) {
 ** could. */
 static int lbus_alarm (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
-  int64_t ms = lua_seconds(L, 2, 0);
-  lua_pushboolean(L, bus != NULL && eb_bus_alarm(bus, ms));
+  eb_us us = lua_seconds_us(L, 2, 0);
+  lua_pushboolean(L, bus != NULL && eb_bus_alarm(bus, us));
   return 1;
 }
 

@@ -47,9 +47,10 @@ eb_bus *lua_bus_get (lua_bus *b);
 
 void lua_bus_unref (lua_bus_ref *ref);
 
-/* Seconds at 'index' to milliseconds; 'standard' when absent. Raises for a
-** negative number or NaN; infinity is the longest wait. */
+/* Seconds at 'index' to milliseconds or microseconds, rounded up; 'standard' when
+** absent. Raises for a negative number or NaN; infinity is the longest wait. */
 int64_t lua_seconds (lua_State *L, int index, double standard);
+eb_us lua_seconds_us (lua_State *L, int index, double standard);
 
 /* The argument as the id of an operation, or an error that says what was expected. */
 uint64_t lua_id_check (lua_State *L, int index, const char *expected);

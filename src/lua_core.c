@@ -17,7 +17,7 @@ EB_EXPORT int luaopen_eventbus_core (lua_State *L);
 
 /* now() -> seconds on the monotonic clock */
 static int core_now (lua_State *L) {
-  lua_pushnumber(L, (lua_Number)eb_clock_now() / 1000);
+  lua_pushnumber(L, (lua_Number)eb_clock_us() / 1e6);
   return 1;
 }
 

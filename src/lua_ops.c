@@ -215,12 +215,12 @@ static int lops_cancel (lua_State *L) {
 static int lops_confirmed (lua_State *L) {
   eb_bus *bus = lua_bus_get(lua_bus_check(L, 1));
   uint64_t id = lua_id_check(L, 2, "an operation's id expected");
-  int64_t ms = lua_seconds(L, 3, 30);
+  eb_us us = lua_seconds_us(L, 3, 30);
   luaL_checktype(L, 4, LUA_TTABLE);
   lua_pushvalue(L, 2);
   lua_rawget(L, 4);
   bool taken = !lua_isnil(L, -1);
-  lua_pushboolean(L, !taken && bus != NULL && eb_bus_confirmed(bus, id, ms));
+  lua_pushboolean(L, !taken && bus != NULL && eb_bus_confirmed(bus, id, us));
   return 1;
 }
 

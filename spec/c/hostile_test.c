@@ -397,7 +397,7 @@ static void post (eb_bus *b, eb_item *item, int64_t timeout) {
 static int take (eb_bus *b, eb_item_kind kind, char *said, size_t size) {
   int code = -1;
   eb_item *item;
-  eb_bus_wait(b, 100);
+  eb_bus_wait(b, 100 * EB_US_IN_MS);
   while ((item = eb_bus_next(b)) != NULL) {
     note(said, size, item);
     if (item->kind == kind) code = (int)item->code;

@@ -400,7 +400,7 @@ static inline int answer_of (eb_bus *b, uint64_t id, char *text) {
       eb_item_free(item);
       if (code >= 0) return code;
     }
-    eb_bus_wait(b, 100);
+    eb_bus_wait(b, 100 * EB_US_IN_MS);
   }
   return -1;
 }
@@ -410,7 +410,7 @@ static inline bool ends (eb_bus *b, int64_t ms) {
   while (!eb_bus_ended(b) && eb_clock_now() < until) {
     eb_item *item;
     while ((item = eb_bus_next(b)) != NULL) eb_item_free(item);
-    if (!eb_bus_ended(b)) eb_bus_wait(b, 50);
+    if (!eb_bus_ended(b)) eb_bus_wait(b, 50 * EB_US_IN_MS);
   }
   return eb_bus_ended(b);
 }

@@ -88,7 +88,7 @@ TEST(a_refusal_is_not_final_when_the_other_connection_was_let_in) {
   eb_bus *bus = open_bus(hosts, 200);
   CHECK(bus != NULL && eb_bus_start(bus, EB_CONTROL, &err));
   eb_ms until = eb_clock_now() + PATIENCE_MS;
-  while (atomic_load(&good.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10);
+  while (atomic_load(&good.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10 * EB_US_IN_MS);
   CHECK_INT(answer_of(bus, publish(bus, 2000), NULL), EB_ERR_TIMEOUT);
   CHECK(atomic_load(&refusing.accepted) > 1);
   eb_bus_free(bus);
@@ -106,7 +106,7 @@ TEST(a_connection_that_gave_up_tries_again_when_the_other_was_let_in) {
   CHECK_INT(answer_of(bus, publish(bus, PATIENCE_MS), NULL), EB_ERR_REFUSED);
   CHECK(eb_bus_start(bus, EB_CONTROL, &err));
   eb_ms until = eb_clock_now() + PATIENCE_MS;
-  while (atomic_load(&b.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10);
+  while (atomic_load(&b.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10 * EB_US_IN_MS);
   while (answer_of(bus, publish(bus, 100), NULL) == EB_ERR_REFUSED && eb_clock_now() < until) {}
   CHECK_INT(answer_of(bus, publish(bus, 100), NULL), EB_ERR_TIMEOUT);  /* the broker serves one at a time */
   eb_bus_free(bus);
@@ -134,7 +134,7 @@ TEST(a_connection_broken_by_the_broker_costs_no_processor_while_it_is_away) {
   eb_error err;
   CHECK(eb_bus_start(bus, EB_PUBLISH, &err));
   eb_ms until = eb_clock_now() + PATIENCE_MS;
-  while (atomic_load(&b.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10);
+  while (atomic_load(&b.connections) == 0 && eb_clock_now() < until) eb_bus_wait(bus, 10 * EB_US_IN_MS);
   broker_stop(&b);
   int64_t before = cpu_ms();
   CHECK_INT(answer_of(bus, publish(bus, 1000), NULL), EB_ERR_TIMEOUT);
@@ -311,7 +311,7 @@ TEST(a_forked_child_answers_forked_and_leaves_the_connection_alone) {
     eb_error err;
     int bad = 0;
     if (eb_bus_may_post(bus, 0, &err) || err.code != EB_ERR_FORKED) bad |= 1;
-    if (eb_bus_next(bus) != NULL || eb_bus_wait(bus, 10)) bad |= 2;
+    if (eb_bus_next(bus) != NULL || eb_bus_wait(bus, 10 * EB_US_IN_MS)) bad |= 2;
     eb_bus_kick(bus);
     eb_bus_shutdown(bus, 10);
     eb_bus *own = open_on(&b);  /* its own: the broker serves one after the other, so it only starts */

@@ -25,6 +25,10 @@ static eb_session_stats stats_of (eb_bus *bus, eb_side side) {
   return s;
 }
 
+static eb_us in_ms (int ms) {
+  return eb_clock_us() + ms * EB_US_IN_MS;
+}
+
 static int confirmed_one_at_a_time (eb_bus *bus, int count) {
   int confirmed = 0;
   for (int i = 0; i < count; i++)
@@ -105,7 +109,7 @@ TEST(what_a_leader_heard_last_is_followed_up_by_the_thread) {
     CHECK(subscribes(bus));
     settle_down(bus);
     atomic_store(&b.cancel, true);
-    eb_bus_wait(bus, 9);
+    eb_bus_wait(bus, 9 * EB_US_IN_MS);
     CHECK(reaches(&b.consumes, 2));  /* while the program does something else */
     leave(bus);
   }
@@ -127,9 +131,9 @@ TEST(an_idle_wait_costs_neither_thread_turns) {
   eb_bus *bus = bus_on(NORMAL);
   CHECK_INT(confirmed_one_at_a_time(bus, 3), 3);
   eb_session_stats before = stats_of(bus, EB_PUBLISH);
-  eb_ms until = eb_clock_now() + 300;
+  eb_us until = eb_clock_us() + 300 * EB_US_IN_MS;
   int64_t spent = cpu_ms();
-  while (eb_clock_now() < until) eb_bus_wait(bus, until - eb_clock_now());
+  while (eb_clock_us() < until) eb_bus_wait(bus, until - eb_clock_us());
   CHECK(cpu_ms() - spent < 150);
   CHECK_INT(confirmed_one_at_a_time(bus, 1), 1);
   CHECK(stats_of(bus, EB_PUBLISH).turns - before.turns < 40);
@@ -156,13 +160,13 @@ TEST(confirms_that_nobody_waits_for_seldom_end_an_idle_wait) {
   int ended = 0;
   for (int i = 0; i < 200; i++) {
     CHECK(publish_quietly(bus, PATIENCE_MS) != 0);
-    eb_ms end = eb_clock_now() + 3;
-    while (eb_clock_now() < end) ended += eb_bus_idle(bus, end);
+    eb_us end = in_ms(3);
+    while (eb_clock_us() < end) ended += eb_bus_idle(bus, end);
   }
   CHECK(ended < 100);
   CHECK(reaches(&b.publishes, 203));
   eb_ms until = eb_clock_now() + PATIENCE_MS;
-  while (eb_bus_under_way(bus) > 0 && eb_clock_now() < until) eb_bus_idle(bus, eb_clock_now() + 20);
+  while (eb_bus_under_way(bus) > 0 && eb_clock_now() < until) eb_bus_idle(bus, in_ms(20));
   CHECK_INT(eb_bus_under_way(bus), 0);
   CHECK(eb_bus_next(bus) == NULL);
   CHECK(eb_bus_passed(bus));
@@ -176,7 +180,7 @@ TEST(news_ends_an_idle_wait) {
     uint64_t loud = publish(bus, PATIENCE_MS);
     eb_item *item = NULL;
     while (item == NULL) {
-      CHECK(eb_bus_idle(bus, eb_clock_now() + PATIENCE_MS));
+      CHECK(eb_bus_idle(bus, in_ms(PATIENCE_MS)));
       item = eb_bus_next(bus);
     }
     CHECK(item->id == loud);
@@ -186,8 +190,8 @@ TEST(news_ends_an_idle_wait) {
   bus = bus_on(NEVER_CONFIRM);
   publish_quietly(bus, 20);  /* its failure is news */
   bool failed = false;
-  eb_ms until = eb_clock_now() + PATIENCE_MS;
-  while (!failed && eb_clock_now() < until) {
+  eb_us until = in_ms(PATIENCE_MS);
+  while (!failed && eb_clock_us() < until) {
     eb_bus_idle(bus, until);
     for (eb_item *item; (item = eb_bus_next(bus)) != NULL; eb_item_free(item)) failed |= item->code == EB_ERR_TIMEOUT;
   }
@@ -221,7 +225,7 @@ TEST(a_ring_ends_an_idle_wait_whatever_is_confirmed_meanwhile) {
     for (int i = 0; i < 5; i++) CHECK(publish_quietly(r.bus, PATIENCE_MS) != 0);
     atomic_store(&r.wanted, n);
     while (atomic_load(&r.rung) < n) {
-      bool heard = eb_bus_idle(r.bus, eb_clock_now() + PATIENCE_MS);
+      bool heard = eb_bus_idle(r.bus, in_ms(PATIENCE_MS));
       CHECK(heard);
       if (!heard) break;
     }
@@ -233,14 +237,48 @@ TEST(a_ring_ends_an_idle_wait_whatever_is_confirmed_meanwhile) {
 
 TEST(an_idle_wait_ends_in_time) {
   eb_bus *bus = bus_on(NORMAL);
-  CHECK(!eb_bus_idle(bus, eb_clock_now() + 5));  /* nothing runs */
+  CHECK(!eb_bus_idle(bus, in_ms(5)));  /* nothing runs */
   CHECK_INT(confirmed_one_at_a_time(bus, 1), 1);
   settle_down(bus);
   for (int ms = 0; ms < 40; ms++) {
-    eb_ms end = eb_clock_now() + ms;
+    eb_us end = in_ms(ms);
     while (eb_bus_idle(bus, end)) {}
-    CHECK(eb_clock_now() >= end);
+    CHECK(eb_clock_us() >= end);
   }
+  leave(bus);
+}
+
+static eb_us idles_late (eb_bus *bus, eb_us us) {
+  eb_us end = eb_clock_us() + us;
+  while (eb_bus_idle(bus, end)) {}
+  return eb_clock_us() - end;
+}
+
+static eb_us waits_late (eb_bus *bus, eb_us us) {
+  eb_us end = eb_clock_us() + us;
+  while (eb_clock_us() < end) eb_bus_wait(bus, end - eb_clock_us());
+  return eb_clock_us() - end;
+}
+
+/* In whole milliseconds, as where there is no ppoll, each of these would be at least 0.7 late. The least of many: the
+   machine may be late itself. */
+TEST(a_wait_does_not_end_a_millisecond_late) {
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__OpenBSD__)
+  enum { LATE_US = 600 };
+#else
+  enum { LATE_US = 1600 };
+#endif
+  eb_bus *bus = bus_on(NORMAL);
+  CHECK_INT(confirmed_one_at_a_time(bus, 1), 1);
+  settle_down(bus);
+  eb_us idle = EB_NEVER, waits = EB_NEVER;
+  for (int i = 0; i < 2000 && (idle > LATE_US || waits > LATE_US); i++) {
+    idle = eb_us_min(idle, idles_late(bus, 1300));
+    waits = eb_us_min(waits, waits_late(bus, 1300));
+  }
+  CHECK(idle >= 0 && waits >= 0);
+  CHECK(idle <= LATE_US);
+  CHECK(waits <= LATE_US);
   leave(bus);
 }
 
@@ -251,7 +289,7 @@ TEST(a_bus_is_freed_in_the_midst_of_it) {
     CHECK(bus != NULL);
     CHECK_INT(confirmed_one_at_a_time(bus, i % 5), i % 5);
     publish(bus, PATIENCE_MS);
-    eb_bus_wait(bus, 1);
+    eb_bus_wait(bus, 1 * EB_US_IN_MS);
     eb_bus_free(bus);
   }
   broker_stop(&b);
@@ -330,6 +368,7 @@ int main (void) {
   RUN(news_ends_an_idle_wait);
   RUN(a_ring_ends_an_idle_wait_whatever_is_confirmed_meanwhile);
   RUN(an_idle_wait_ends_in_time);
+  RUN(a_wait_does_not_end_a_millisecond_late);
   RUN(a_bus_is_freed_in_the_midst_of_it);
   RUN(another_thread_may_end_a_connection_that_is_led);
   return check_done();

@@ -49,7 +49,7 @@ static void take_all (client *c) {
 
 static void wait_for_answers (client *c, int64_t ms) {
   for (eb_ms end = eb_clock_now() + ms; c->answered < c->count && eb_clock_now() < end;) {
-    eb_bus_wait(c->bus, 5);
+    eb_bus_wait(c->bus, 5 * EB_US_IN_MS);
     take_all(c);
   }
 }
@@ -117,7 +117,7 @@ static bool close_client (client *c) {
   led += s.led;
   eb_bus_shutdown(c->bus, ANSWER_MS);
   for (eb_ms end = eb_clock_now() + ANSWER_MS; !eb_bus_ended(c->bus) && eb_clock_now() < end;) {
-    eb_bus_wait(c->bus, 5);
+    eb_bus_wait(c->bus, 5 * EB_US_IN_MS);
     take_all(c);
   }
   bool ended = eb_bus_ended(c->bus);
@@ -139,7 +139,7 @@ static bool works (client *c, bool consumes) {
   for (size_t i = 0; i < c->count; i++)
     if (c->codes[i] != EB_OK) return false;
   for (eb_ms end = eb_clock_now() + ANSWER_MS; c->delivered == before && eb_clock_now() < end;) {
-    eb_bus_wait(c->bus, 5);
+    eb_bus_wait(c->bus, 5 * EB_US_IN_MS);
     take_all(c);
   }
   if (c->delivered == before) printf("with memory again: nothing is delivered\n");

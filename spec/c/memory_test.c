@@ -166,7 +166,7 @@ static bool bus_run (void) {
   if (id != 0) {
     eb_item *item = NULL;
     for (int i = 0; i < 2000 && good; i++) {
-      eb_bus_wait(b, 10);
+      eb_bus_wait(b, 10 * EB_US_IN_MS);
       while ((item = eb_bus_next(b)) != NULL && item->kind != EB_ITEM_PUBLISH) eb_item_free(item);
       if (item != NULL) break;
     }

@@ -6,8 +6,7 @@
 
 local eventbus = require "eventbus"
 local envelope = require "eventbus.envelope"
--- In microseconds; that of the library counts milliseconds.
-local now = require("socket").gettime
+local now = eventbus.core.now
 
 local job, count, url, queue, more = arg[1], tonumber(arg[2]), arg[3], arg[4], tonumber(arg[5])
 if not (job and count and url and queue) then
