@@ -7,6 +7,7 @@
 --- a client's program together.
 
 local clients = require "bench.suite.clients"
+local machine = require "bench.suite.machine"
 local shell = require "bench.suite.shell"
 
 local jobs = {}
@@ -38,7 +39,10 @@ local function outcome(process, seconds)
 end
 
 local function one(bench, client, job, count, extra, seconds)
-  return outcome(shell.start(bench.command(client, job, count, QUEUE, extra), seconds or SECONDS), seconds)
+  local stolen = machine.theft()
+  local found, why = outcome(shell.start(bench.command(client, job, count, QUEUE, extra), seconds or SECONDS), seconds)
+  if found then found.stolen = stolen() end
+  return found, why
 end
 
 local function share(part, least)
@@ -69,7 +73,7 @@ jobs[#jobs + 1] = {
 }
 plain("publish-one", 0.05, { turns = 3 })
 plain("publish-none", 1)
-plain("latency", 0.15, { turns = 3 })
+plain("latency", 0.05, { turns = 9 })  -- short ones: what disturbs the machine is in few of them
 plain("topology", 0.05, { once = true })
 
 -- CPU of a process so far, in seconds: the kernel's ticks are hundredths.

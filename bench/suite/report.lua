@@ -163,7 +163,16 @@ local function scatter(run)
     add("latency", p99_ms)
     text = text .. row(cells)
   end)
-  return text
+  local taken = { "taken by the host, %" }
+  local function add(name)
+    local range = run.taken:over(name, samples.field "stolen")
+    taken[#taken + 1] = range and ("%.1f (%.0f–%.0f)"):format(range.median, range.least, range.most) or "-"
+  end
+  for _, job in ipairs(MAIN) do add(job[1]) end
+  add "latency"
+  return text .. row(taken) .. "\nThe last row: how much of the processors of this virtual machine its host had for others "
+    .. "(steal in /proc/stat),\nof all clients' samples the median, the least and the most. Slow events are slower then, "
+    .. "whoever sends them.\n"
 end
 
 local function seconds(figures) return figures.seconds end
@@ -269,8 +278,8 @@ function report.write(taken, clients, facts, settings)
   local body = cpu(run) .. throughput(run) .. latency(run) .. scatter(run) .. topology(run) .. json(run) .. workers(run)
     .. growth(run)
   local text = HEAD .. ("\n%s events a round, rounds: %d (the topology, the reconnect and the backlogs: one; of "
-    .. "publishing with\nconfirms, consuming and the latency three turns in each), medians. A tenth more comes before each "
-    .. "clock starts.\n\nIn each turn all clients run once, and each turn begins with the next of them. The "
+    .. "publishing with\nconfirms and consuming three turns in each, of the latency nine), medians. A tenth more comes "
+    .. "before each clock starts.\n\nIn each turn all clients run once, and each turn begins with the next of them. The "
     .. "machine drifts: a "
     .. "ratio (×) is the\nmedian of the ratios of the turns, of a client's figure to that of the other in the same turn. It "
     .. "need not be the ratio of\nthe two medians.\n"):format(

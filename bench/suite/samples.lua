@@ -71,6 +71,17 @@ function samples:spread(name, client, of)
   return { least = least, most = most }
 end
 
+--- { median, least, most } of all clients' samples of a thing; nil when none has it.
+function samples:over(name, of)
+  local list = {}
+  for id, set in pairs(self.sets) do
+    for _, figures in ipairs(id:sub(1, #name + 1) == name .. "\0" and set or {}) do list[#list + 1] = of(figures) end
+  end
+  if #list == 0 then return nil end
+  local middle = median(list)
+  return { median = middle, least = list[1], most = list[#list] }
+end
+
 --- Why the last attempt failed, when it did.
 function samples:failure(name, client, variant) return self.failures[key(name, client, variant)] end
 
