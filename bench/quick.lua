@@ -1,6 +1,6 @@
 --- What an event costs the client: the library beside the plain C program, in turns, on one private broker: CPU, how often a
 --- thread of it is woken, events per second, and the latency. Prints medians, and those of the ratios of
---- each round; asserts nothing. With these defaults two minutes, on a machine that has nothing else to do.
+--- each turn; asserts nothing. With these defaults two minutes, on a machine that has nothing else to do.
 ---
 ---     quick.lua [EVENTS [ROUNDS [DOCUMENT]]]     DOCUMENT: the wake-ups are written into it
 
@@ -64,7 +64,7 @@ broker:stop()
 if not ok then error(err, 0) end
 
 for _, fact in ipairs(facts) do print(("%s: %s"):format(fact[1], fact[2])) end
-print(("%d events, %d rounds, medians (x: of the ratios of each round); "
+print(("%d events, %d rounds, medians (x: of the ratios of each turn, of which the latency has three a round); "
   .. "CPU and wake-ups are those of the client, all its threads\n"):format(events, rounds))
 print(("%-24s %-9s %14s %6s %17s %10s %8s"):format("", "", "CPU us/event", "", "wake-ups/1,000", "events/s", "p99 ms"))
 for _, job in ipairs(SHOWN) do

@@ -60,7 +60,7 @@ describe("cbus:publish_event", function()
 end)
 
 describe("a wait", function()
-  it("for less than a millisecond is a wait, and not a turn in a circle", function()
+  it("for less than a millisecond lasts as long as asked", function()
     local bus = assert(core.open { url = NOWHERE })
     local turns, till = 0, core.now() + 0.2
     repeat

@@ -2,13 +2,12 @@
 #include "eb_bus.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "eb_fork.h"
+#include "eb_poll.h"
 
 /* Of so many publishes it is kept where they lie. With more under way another one, made
 ** later, is fetched ahead: in vain, and without harm. */
@@ -291,18 +290,6 @@ void eb_bus_kick (eb_bus *b) {
     if (eb_io_started(b->sides[side])) eb_io_kick(b->sides[side]);
 }
 
-/* As poll, until 'end'. Where there is no ppoll, in whole milliseconds, rounded up. */
-static int poll_until (struct pollfd *fds, nfds_t n, eb_us now, eb_us end) {
-  eb_us us = end > now ? end - now : 0;
-#if defined(__linux__) || defined(__FreeBSD__) || defined(__OpenBSD__)
-  struct timespec t = {.tv_sec = (time_t)(us / 1000000),
-                       .tv_nsec = (long)(us % 1000000 * 1000)};
-  return ppoll(fds, n, &t, NULL);
-#else
-  return poll(fds, n, (int)((us + EB_US_IN_MS - 1) / EB_US_IN_MS));
-#endif
-}
-
 /* Leads the connections that let it, for EB_IO_LEAD_MS or until 'end'. 1 and 0 as
 ** eb_bus_wait; -1: nothing came. */
 static int lead (eb_bus *b, eb_us now, eb_us end) {
@@ -310,8 +297,9 @@ static int lead (eb_bus *b, eb_us now, eb_us end) {
   bool polled = false;
   fds[2].fd = eb_bus_fd(b);
   fds[2].events = POLLIN;
-  eb_ms until = now / EB_US_IN_MS + EB_IO_LEAD_MS;
-  eb_us till = eb_us_min(end, until * EB_US_IN_MS);
+  eb_us till = now + EB_IO_LEAD_MS * EB_US_IN_MS;
+  eb_ms until = till / EB_US_IN_MS;
+  till = eb_us_min(end, till);
   for (; now < till; now = eb_clock_us()) {
     eb_us t = till;
     for (int side = 0; side < 2; side++) {
@@ -321,7 +309,9 @@ static int lead (eb_bus *b, eb_us now, eb_us end) {
       if (!b->closing &&
           eb_io_lead(b->sides[side], now / EB_US_IN_MS, until, b->readable[side],
                      &fds[side].fd, &fds[side].events, &due)) {
-        if (due < until) t = eb_us_min(t, due * EB_US_IN_MS);
+        /* Whole milliseconds from now, for it was told the time in these. */
+        if (due < until)
+          t = eb_us_min(t, due * EB_US_IN_MS + now % EB_US_IN_MS);
       } else {
         eb_io_kick(b->sides[side]);
       }
@@ -331,7 +321,7 @@ static int lead (eb_bus *b, eb_us now, eb_us end) {
     bool leads = fds[0].fd >= 0 || fds[1].fd >= 0;
     now = eb_clock_us();
     /* Whoever leads polls at least once, though there is something already. */
-    if (leads && !(some && polled)) n = poll_until(fds, 3, now, some ? now : t);
+    if (leads && !(some && polled)) n = eb_poll(fds, 3, now, some ? now : t);
     polled = true;
     for (int side = 0; side < 2; side++) {
       b->readable[side] = n > 0 && fds[side].fd >= 0 && fds[side].revents != 0;
@@ -354,7 +344,7 @@ static bool wait_until (eb_bus *b, eb_us now, eb_us end) {
   if (led >= 0) return led > 0;
   eb_bus_kick(b);
   struct pollfd p = {.fd = eb_bus_fd(b), .events = POLLIN};
-  if (poll_until(&p, 1, eb_clock_us(), end) <= 0) return false;
+  if (eb_poll(&p, 1, eb_clock_us(), end) <= 0) return false;
   eb_inbox_woken(&b->inbox);
   return true;
 }
@@ -430,10 +420,10 @@ void eb_bus_poke (eb_bus *b) {
 
 bool eb_bus_alarm (eb_bus *b, eb_us us) {
   if (eb_bus_forked(b)) return false;
-  eb_us at = end_of(eb_clock_us(), us) + EB_US_IN_MS - 1;
+  eb_ms at = (end_of(eb_clock_us(), us) + EB_US_IN_MS - 1) / EB_US_IN_MS;
   for (int side = 0; side < 2; side++)
     if (eb_io_started(b->sides[side]) && !b->ended[side]) {
-      eb_io_set_alarm(b->sides[side], at / EB_US_IN_MS);
+      eb_io_set_alarm(b->sides[side], at);
       return true;
     }
   return false;

@@ -94,8 +94,8 @@ bool eb_bus_idle (eb_bus *b, eb_us end);
 bool eb_bus_confirmed (eb_bus *b, uint64_t id, eb_us us);
 
 /* Makes the descriptor readable, though nothing came: now, or in so many microseconds
-** (a later call replaces an earlier one), up to a millisecond later, not before. False:
-** no connection was started, so there is no thread to do it. */
+** (an hour at most; a later call replaces an earlier one), up to a millisecond later, not
+** before. False: no connection was started, so there is no thread to do it. */
 void eb_bus_poke (eb_bus *b);
 bool eb_bus_alarm (eb_bus *b, eb_us us);
 

@@ -15,7 +15,7 @@ typedef int64_t eb_ms;
 
 #define EB_NEVER INT64_MAX
 
-/* The same in microseconds. */
+/* Such a moment, or how long something takes, in microseconds. */
 typedef int64_t eb_us;
 enum { EB_US_IN_MS = 1000 };
 

@@ -2,7 +2,6 @@
 #include "eb_io.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -11,9 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "eb_poll.h"
+
 enum {
   STACK_SIZE = 1024 * 1024,  /* nothing recurses deeper than 32 tables */
   DOZE_MS = 1,
+  MOST_MS = 60000,           /* it sleeps no longer */
   EXIT_MS = 3000             /* for what is under way when the process exits */
 };
 
@@ -300,13 +302,14 @@ static bool rest (eb_io *io) {
   fds[0].fd = io->outbox.wake.read_fd;
   fds[0].events = POLLIN;
   fds[1].revents = 0;
-  eb_ms now = eb_clock_now(), alarm = eb_outbox_alarm(&io->outbox, now);
+  eb_us clock = eb_clock_us();
+  eb_ms now = clock / EB_US_IN_MS, alarm = eb_outbox_alarm(&io->outbox, now);
   if (alarm <= now) {
     eb_inbox_ring(io->inbox);
     alarm = EB_NEVER;
   }
   io->due = next_deadline(io);
-  eb_ms t = eb_ms_min(alarm, io->due);
+  eb_ms t = eb_ms_min(io->due, now + MOST_MS);
   eb_sleep depth = io->busy ? EB_DOZING : EB_ASLEEP;
   if (io->busy) t = now + DOZE_MS;
   if (io->link.retired != NULL) t = eb_ms_min(t, now + EB_IO_LEAD_MS);
@@ -317,12 +320,14 @@ static bool rest (eb_io *io) {
   } else if (eb_link_poll(&io->link, &fds[1].fd, &fds[1].events)) {
     n = 2;
   }
-  int64_t wait = eb_ms_min(t, now + 60000) - now;
-  if (wait <= 0 || !eb_outbox_sleep(&io->outbox, depth)) return true;
-  io->wakes_at = now + wait;
+  if (t <= now || !eb_outbox_sleep(&io->outbox, depth)) return true;
+  /* Whole milliseconds from now, but for the alarm. */
+  eb_us till = t * EB_US_IN_MS + clock % EB_US_IN_MS;
+  if (alarm <= t) till = alarm * EB_US_IN_MS;
+  io->wakes_at = till / EB_US_IN_MS;
   io->polls_out = n == 2 && (fds[1].events & POLLOUT) != 0;
   pthread_mutex_unlock(&io->drive);
-  bool some = poll(fds, n, (int)wait) > 0;
+  bool some = eb_poll(fds, n, clock, till) > 0;
   pthread_mutex_lock(&io->drive);
   return some && fds[1].revents != 0;
 }

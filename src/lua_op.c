@@ -5,7 +5,7 @@ static const double TIMEOUT_S = 30;
 
 eb_ms lua_op_deadline (lua_State *L, int index) {
   int64_t ms = lua_seconds(L, index, TIMEOUT_S);
-  return eb_ms_after(eb_clock_now(), ms);
+  return eb_ms_after(eb_clock_now() + 1, ms);
 }
 
 bool lua_op_ready (lua_bus *b, size_t bytes, eb_error *err) {

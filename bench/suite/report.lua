@@ -116,10 +116,10 @@ local function throughput(run)
 end
 
 local function latency(run)
-  local text = "\n## Latency at 500 events a second, ms\n\nFrom before the publish until the event is decoded, before "
-    .. "its ack. Each event finds the client\nasleep: the CPU is what it costs to be woken for one, µs per "
-    .. "event, publishing "
-    .. "included; wake-ups are those of 1,000\nevents, of all threads, where the program counts them.\n\n"
+  local text = "\n## Latency at 500 events a second, ms\n\nA turn has a twentieth of a round's events. "
+    .. "From before the publish until the event is decoded, before its\nack. Each event finds the client asleep: the CPU is "
+    .. "what it costs to be woken for one, µs per event, publishing\nincluded; wake-ups are those of 1,000 events, of all "
+    .. "threads, where the program counts them.\n\n"
     .. heading { "client", "p50", "p99", "p99.9", "CPU", "wake-ups" }
   local floor = floor_of(run.clients)
   of_clients(run, function(client)

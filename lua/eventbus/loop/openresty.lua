@@ -80,7 +80,7 @@ function Loop:wait(seconds)
     local ok, err = connect(self)
     if not ok then
       if not self.closed then ngx.log(ngx.ERR, "eventbus: no socket for the bus to ring: ", err) end
-      return ngx.sleep(math.min(seconds, POLL))
+      return ngx.sleep(math.max(math.min(seconds, POLL), 0.001))  -- it drops parts of a millisecond
     end
   end
   local timeout = self.bus:alarm(seconds) and seconds + GRACE or seconds
