@@ -87,10 +87,10 @@ bool eb_bus_wait (eb_bus *b, eb_us us);
 ** end it. */
 bool eb_bus_idle (eb_bus *b, eb_us end);
 
-/* Waits, at most so many microseconds, for the success of that publish, and takes it. Deliveries may
-** come before it, which keep their place; with such at hand it waits some
-** milliseconds only. False: time is over, or something else is to be taken first, or
-** a signal came. */
+/* Waits, at most so many microseconds, for the success of that publish, and takes it.
+** Deliveries may come before it, which keep their place; with such at hand it waits
+** some milliseconds only. False: time is over, or something else is to be taken first,
+** or a signal came. */
 bool eb_bus_confirmed (eb_bus *b, uint64_t id, eb_us us);
 
 /* Makes the descriptor readable, though nothing came: now, or in so many microseconds
