@@ -158,7 +158,8 @@ static bool write (usual *u) {
   return false;
 }
 
-/* Not before its time: the clock is told in whole milliseconds. A far one may be a tick of the kernel later. */
+/* Not before its time: the clock is told in whole milliseconds. A far one may be a tick
+** of the kernel later. */
 static eb_ms deadline_of (const lua_sender *s) {
   enum { FAR_MS = 1000 };
   return eb_ms_after(s->timeout_ms < FAR_MS ? eb_clock_now() + 1
