@@ -156,17 +156,23 @@ local function publisher()
   end
 end
 
--- One program publishes for all that consume: its pace is part of what is measured.
-jobs[#jobs + 1] = {
-  name = "subscriptions", count = share(1), takes = floor_or_ours,
-  variants = function() return { 1, 10, 100, 1000 } end,
-  run = function(bench, client, count, number, record)
-    local process = shell.start(bench.command(client, "fan", count, QUEUE, number), SECONDS)
-    if process.line() then one(bench, publisher(), "spread", count, number) end
-    record("subscriptions", outcome(process))
-    bench.node:clear()
-  end,
-}
+-- One program publishes for all that consume. How events come is part of what is measured: as fast as the broker gives them,
+-- in piles where there is one queue and one by one where there are many; or at a pace where each comes by itself anyway.
+local function subscriptions(name, part, pace)
+  jobs[#jobs + 1] = {
+    name = name, count = share(part), takes = floor_or_ours,
+    variants = function() return { 1, 10, 100, 1000 } end,
+    run = function(bench, client, count, number, record)
+      local process = shell.start(bench.command(client, "fan", count, QUEUE, number), SECONDS)
+      if process.line() then one(bench, publisher(), "spread", count, number .. pace) end
+      record(name, outcome(process))
+      bench.node:clear()
+    end,
+  }
+end
+
+subscriptions("subscriptions", 1, "")
+subscriptions("subscriptions-paced", 0.1, " 500")
 
 -- Of a thousand events a tenth would not fill the window once: what was measured would be the start.
 local WARM = 2000

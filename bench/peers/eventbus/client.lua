@@ -2,7 +2,7 @@
 ---
 ---     client.lua publish EVENTS URL QUEUE W  W come before the clock starts, else a tenth of EVENTS. consume likewise
 ---     client.lua fan EVENTS URL QUEUE N      subscribes to QUEUE.1 to QUEUE.N, prints "ready", consumes W + EVENTS
----     client.lua spread EVENTS URL QUEUE N   publishes W + EVENTS to these queues in turn
+---     client.lua spread EVENTS URL QUEUE N   publishes W + EVENTS to these in turn; with a RATE after N so many a second
 
 local eventbus = require "eventbus"
 local envelope = require "eventbus.envelope"
@@ -14,7 +14,7 @@ if not (job and count and url and queue) then
   os.exit(2)
 end
 local takes_warm = job == "publish" or job == "consume"
-local warm, fan = takes_warm and more or math.floor(count / 10), more
+local warm, fan, rate = takes_warm and more or math.floor(count / 10), more, tonumber(arg[6])
 local check = eventbus.assert
 
 local function order(i, items)
@@ -180,7 +180,9 @@ end
 function jobs.spread()
   connect { outbox = 1000 }
   begin()
+  local began = now()
   for i = 1, warm + count do
+    while rate and now() < began + i / rate do check(bus:poll(math.max(0, began + i / rate - now()))) end
     check(bus:publish_async("", "order.created", order(i),
       { tenant_id = "tenant_abc", routing_key = queue .. "." .. (i % fan + 1) }))
   end
@@ -199,14 +201,16 @@ function jobs.fan()
       total = total + event.data.total
       seen = seen + 1
       if seen == warm then begin() end
-      if seen == warm + count then bus:stop() end
+      if seen == warm + count then
+        finish(count)  -- the end of a thousand subscriptions is not part of it
+        bus:stop()
+      end
     end }, { prefetch = 200, retry = false, dead_letter = false }))
   end
   print("ready pid=" .. stat_pid())
   io.stdout:flush()
   if warm == 0 then begin() end
   check(bus:run())
-  finish(count)
   assert(total == 1000 * (warm + count), "the totals do not add up")
 end
 
