@@ -50,7 +50,7 @@ local function measure(round)
       local began, failures = os.time(), {}
       io.write(("round %d of %d: %s"):format(round, rounds, job.name))
       io.flush()
-      for _, variant in ipairs(job.variants and job.variants(long) or { false }) do
+      for _, variant in ipairs(job.variants and job.variants(long, round) or { false }) do
         local turns = job.turns or 1
         for i = 1, turns do turn((round - 1) * turns + i, job, variant, failures) end
       end

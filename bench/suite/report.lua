@@ -268,8 +268,8 @@ local function growth(run)
       number(run.settings.events))
     .. flat(run, "subscriptions", "subscriptions", { 1, 10, 100, 1000 }, both)
     .. ("\n## A backlog\n\nThat many events published and confirmed, then consumed, when a tenth as many and 2,000 at least "
-    .. "have warmed\nthe client up%s. MB: the largest resident size.\n\n"):format(
-      run.settings.long and "" or "; `LONG=1` adds a million")
+    .. "have warmed\nthe client up; ten runs of 1,000 are one sample, and four of 10,000%s. MB: the largest resident "
+    .. "size.\n\n"):format(run.settings.long and "; a million is done once" or "; `LONG=1` adds a million")
     .. flat(run, "backlog-publish", "published", sizes, both) .. "\n"
     .. flat(run, "backlog-consume", "consumed", sizes, both)
 end
@@ -280,9 +280,9 @@ function report.write(taken, clients, facts, settings)
   local run = { taken = taken, clients = clients, settings = settings, notes = new_notes() }
   local body = cpu(run) .. throughput(run) .. latency(run) .. scatter(run) .. topology(run) .. json(run) .. workers(run)
     .. growth(run)
-  local text = HEAD .. ("\n%s events a round, rounds: %d (the topology, the reconnect and the backlogs: one; of "
-    .. "publishing with\nconfirms and consuming three turns in each, of the latency nine), medians. A tenth more comes "
-    .. "before each clock starts.\n\nIn each turn all clients run once, and each turn begins with the next of them. The "
+  local text = HEAD .. ("\n%s events a round, rounds: %d (the topology and the reconnect: one; of publishing and "
+    .. "consuming three turns\nin each, of the latency nine), medians. A tenth more comes before each clock starts.\n\n"
+    .. "In each turn all clients run once, and each turn begins with the next of them. The "
     .. "machine drifts: a "
     .. "ratio (×) is the\nmedian of the ratios of the turns, of a client's figure to that of the other in the same turn. It "
     .. "need not be the ratio of\nthe two medians.\n"):format(
