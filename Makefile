@@ -377,7 +377,7 @@ bench-json: deps
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua bench/json.lua
 
-## bench      all jobs through the library and its peers, in turns; writes docs/benchmarks.md: EVENTS=20000 ROUNDS=3 LONG=1
+## bench      all jobs, the library and its peers; writes docs/benchmarks.md: EVENTS=20000 ROUNDS=3 LONG=1 AGAIN=1 (of the last run)
 .PHONY: bench deps-bench
 LONG =
 bench: EVENTS = 20000
@@ -387,7 +387,7 @@ deps-bench:
 bench: deps-bench
 	@$(MAKE) --no-print-directory build LUA=jit
 	@$(MAKE) --no-print-directory build bench-peers LUA=5.4
-	@tools/env 5.4 -- @lua bench/all.lua $(EVENTS) $(ROUNDS) $(if $(LONG),long)
+	@tools/env 5.4 -- @lua bench/all.lua $(if $(AGAIN),again,$(EVENTS) $(ROUNDS) $(if $(LONG),long))
 
 ## test-bench each peer's program does its jobs, and publishes the same event
 .PHONY: test-bench

@@ -2,6 +2,7 @@
 --- Prints as it goes, and writes docs/benchmarks.md and docs/benchmarks.svg: every figure in them is of this run.
 ---
 ---     all.lua [EVENTS [ROUNDS [long [JOB]]]]     JOB: only jobs whose name has this text; then nothing is written to docs/
+---     all.lua again                              writes docs/ of what the last run has measured
 
 package.path = "./?.lua;" .. package.path
 
@@ -13,8 +14,25 @@ local report = require "bench.suite.report"
 local samples = require "bench.suite.samples"
 local shell = require "bench.suite.shell"
 
-local events, rounds, long, only = tonumber(arg[1] or 20000), tonumber(arg[2] or 3), arg[3] == "long", arg[4]
 local DATA, DOCUMENT, PLOT = "build/bench/samples.txt", "docs/benchmarks.md", "docs/benchmarks.svg"
+
+local function write(path, text)
+  local file = assert(io.open(path, "w"))
+  assert(file:write(text))
+  assert(file:close())
+end
+
+local function write_documents(taken)
+  local text, plot = report.write(taken, clients)
+  write(DOCUMENT, text)
+  write(PLOT, plot)
+  print(report.summary(taken, clients))
+  print(("written: %s, %s; all samples are in %s"):format(DOCUMENT, PLOT, DATA))
+end
+
+if arg[1] == "again" then return write_documents(samples.read(DATA)) end
+
+local events, rounds, long, only = tonumber(arg[1] or 20000), tonumber(arg[2] or 3), arg[3] == "long", arg[4]
 
 local broker = node.start()
 local bench = { node = broker }
@@ -23,7 +41,7 @@ function bench.command(client, job, count, queue, extra)
     shell.quote(broker.url), queue, extra and " " .. extra or "", client.arguments or "")
 end
 
-local taken = samples.new(DATA)
+local taken = samples.new(DATA, { events = events, rounds = rounds, long = long and 1 or 0 })
 
 local function can(client, job)
   if job.takes then return job.takes(client) end
@@ -60,24 +78,10 @@ local function measure(round)
   end
 end
 
-local function write(path, text)
-  local file = assert(io.open(path, "w"))
-  assert(file:write(text))
-  assert(file:close())
-end
-
 local ok, err = pcall(function()
-  local facts = machine.describe(broker, clients)
+  taken:tell(machine.describe(broker, clients))
   for round = 1, rounds do measure(round) end
-  local text, plot = report.write(taken, clients, facts, { events = events, rounds = rounds, long = long })
-  if only then
-    print(text)
-  else
-    write(DOCUMENT, text)
-    write(PLOT, plot)
-    print(report.summary(taken, clients, facts))
-    print(("written: %s, %s; all samples are in %s"):format(DOCUMENT, PLOT, DATA))
-  end
+  if only then print((report.write(taken, clients))) else write_documents(taken) end
 end)
 broker:stop()
 if not ok then error(err, 0) end

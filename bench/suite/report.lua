@@ -115,6 +115,27 @@ local function throughput(run)
     .. main_table(run, samples.rate)
 end
 
+local function p99_ms(figures) return figures.p99_us / 1000 end
+
+-- Per cent of the processors.
+local QUIET = 1
+
+local function quiet_p99_ms(figures) return (figures.stolen or 0) <= QUIET and p99_ms(figures) or nil end
+
+-- One event in a hundred is what the host of the machine decides about more than the client does.
+local function quiet_turns(run)
+  local floor = floor_of(run.clients)
+  local text = ("\nThe p99 of turns in which the host of this virtual machine had at most %d %% of its processors for "
+    .. "others (steal in\n/proc/stat); × is of those in which that holds for plain C as well, so many:\n\n"):format(QUIET)
+    .. heading { "client", "turns", "p99" }
+  of_clients(run, function(client)
+    local ratio = run.taken:ratio(quiet_p99_ms, { "latency", client.name }, { "latency", floor })
+    text = text .. row { client.name, tostring(ratio and ratio.turns or 0),
+      cell(run, client, "latency", quiet_p99_ms, against(run, client, "latency", quiet_p99_ms, floor)) }
+  end)
+  return text
+end
+
 local function latency(run)
   local text = "\n## Latency at 500 events a second, ms\n\nA turn has a twentieth of a round's events. "
     .. "From before the publish until the event is decoded, before its\nack. Each event finds the client asleep: the CPU is "
@@ -133,10 +154,8 @@ local function latency(run)
     end
     text = text .. row(cells)
   end)
-  return text
+  return text .. quiet_turns(run)
 end
-
-local function p99_ms(figures) return figures.p99_us / 1000 end
 
 -- What the ratios of the two tables before are worth.
 local function scatter(run)
@@ -255,7 +274,7 @@ local function flat(run, name, unit, sizes, clients)
 end
 
 local function growth(run)
-  local sizes = run.settings.long and { 1000, 10000, 100000, 1000000 } or { 1000, 10000, 100000 }
+  local sizes = run.settings.long == 1 and { 1000, 10000, 100000, 1000000 } or { 1000, 10000, 100000 }
   local both = {}
   for _, client in ipairs(run.clients) do
     if client.floor or client.name == "eventbus" then both[#both + 1] = client end
@@ -269,15 +288,15 @@ local function growth(run)
     .. flat(run, "subscriptions", "subscriptions", { 1, 10, 100, 1000 }, both)
     .. ("\n## A backlog\n\nThat many events published and confirmed, then consumed, when a tenth as many and 2,000 at least "
     .. "have warmed\nthe client up; ten runs of 1,000 are one sample, and four of 10,000%s. MB: the largest resident "
-    .. "size.\n\n"):format(run.settings.long and "; a million is done once" or "; `LONG=1` adds a million")
+    .. "size.\n\n"):format(run.settings.long == 1 and "; a million is done once" or "; `LONG=1` adds a million")
     .. flat(run, "backlog-publish", "published", sizes, both) .. "\n"
     .. flat(run, "backlog-consume", "consumed", sizes, both)
 end
 
 --- The document and the plot.
 ---@return string markdown, string svg
-function report.write(taken, clients, facts, settings)
-  local run = { taken = taken, clients = clients, settings = settings, notes = new_notes() }
+function report.write(taken, clients)
+  local run = { taken = taken, clients = clients, settings = taken.settings, notes = new_notes() }
   local body = cpu(run) .. throughput(run) .. latency(run) .. scatter(run) .. topology(run) .. json(run) .. workers(run)
     .. growth(run)
   local text = HEAD .. ("\n%s events a round, rounds: %d (the topology and the reconnect: one; of publishing and "
@@ -286,7 +305,7 @@ function report.write(taken, clients, facts, settings)
     .. "machine drifts: a "
     .. "ratio (×) is the\nmedian of the ratios of the turns, of a client's figure to that of the other in the same turn. It "
     .. "need not be the ratio of\nthe two medians.\n"):format(
-      number(settings.events), settings.rounds) .. body
+      number(run.settings.events), run.settings.rounds) .. body
   if #run.notes.list > 0 then
     text = text .. "\n## Notes\n\n"
     for i, note in ipairs(run.notes.list) do
@@ -294,14 +313,14 @@ function report.write(taken, clients, facts, settings)
     end
   end
   text = text .. "\n## Measured on\n\n"
-  for _, fact in ipairs(facts) do text = text .. ("- **%s**: %s\n"):format(fact[1], fact[2]) end
+  for _, fact in ipairs(taken.facts) do text = text .. ("- **%s**: %s\n"):format(fact[1], fact[2]) end
   return text, plot.draw(taken, clients)
 end
 
 --- What is printed at the end of a run: what it was measured on, and the CPU table, for a terminal.
-function report.summary(taken, clients, facts)
+function report.summary(taken, clients)
   local run, lines = { taken = taken, clients = clients }, {}
-  for i, fact in ipairs(facts) do lines[i] = ("%s: %s"):format(fact[1], fact[2]) end
+  for i, fact in ipairs(taken.facts) do lines[i] = ("%s: %s"):format(fact[1], fact[2]) end
   local LINE = "%-24s" .. (" %16s"):rep(5)
   lines[#lines + 1] = "\n" .. LINE:format("CPU us per event", "publish", "one", "none", "consume", "p99 ms")
   of_clients(run, function(client)

@@ -1,22 +1,35 @@
 --- samples: what was measured: figures by thing, client and variant, one for each turn; medians over the turns, and ratios
---- of two clients, of which each is of one turn: a machine that drifts from turn to turn drifts under both.
---- Written to a text file line by line, so that a run that is interrupted has not been for nothing.
+--- of two clients, of which each is of one turn: a machine that drifts from turn to turn drifts under both. With them the
+--- settings of the run, and the facts about what it was measured on.
+--- Written to a text file line by line, so that a run that is interrupted has not been for nothing, and read from it.
 
 local samples = {}
 samples.__index = samples
 
-function samples.new(path)
-  local file = path and assert(io.open(path, "w"))
-  if file then file:setvbuf "line" end
-  return setmetatable({ file = file, sets = {}, turns = {}, failures = {} }, samples)
+local function write(self, ...)
+  if self.file then self.file:write(table.concat({ ... }, "\t"), "\n") end
+end
+
+--- `settings`: numbers by name.
+function samples.new(path, settings)
+  local self = setmetatable({ sets = {}, turns = {}, failures = {}, settings = settings or {}, facts = {} }, samples)
+  self.file = path and assert(io.open(path, "w"))
+  if self.file then self.file:setvbuf "line" end
+  for name, value in pairs(self.settings) do write(self, "setting", name, value) end
+  return self
+end
+
+--- `facts`: a list of { what, text }.
+function samples:tell(facts)
+  self.facts = facts
+  for _, fact in ipairs(facts) do write(self, "fact", fact[1], fact[2]) end
 end
 
 local function key(name, client, variant) return ("%s\0%s\0%s"):format(name, client, variant or "") end
 
---- `turn`: any word that all clients' figures of the same turn have in common.
+--- `turn`: a number that all clients' figures of the same turn have in common; so is `variant`, if there is one.
 function samples:record(turn, name, client, variant, figures, why)
   local id = key(name, client, variant)
-  local text = why and "failed: " .. why or ""
   if figures then
     local set = self.sets[id] or {}
     self.sets[id] = set
@@ -26,13 +39,34 @@ function samples:record(turn, name, client, variant, figures, why)
     local words = {}
     for field, value in pairs(figures) do words[#words + 1] = ("%s=%.6f"):format(field, value) end
     table.sort(words)
-    text = table.concat(words, " ")
+    write(self, "sample", turn, name, client, variant or "", table.concat(words, " "))
   else
     self.failures[id] = why or "nothing was measured"
+    write(self, "failure", turn, name, client, variant or "", self.failures[id])
   end
-  if self.file then
-    self.file:write(("%s %s %s%s: %s\n"):format(turn, name, client, variant and " " .. variant or "", text))
+end
+
+--- What stands in the file of a run.
+function samples.read(path)
+  local self, facts = samples.new(), {}
+  for line in io.lines(path) do
+    local words = {}
+    for word in (line .. "\t"):gmatch "(.-)\t" do words[#words + 1] = word end
+    local kind, turn, name, client, variant, text = table.unpack(words)
+    if kind == "setting" then
+      self.settings[turn] = tonumber(name)
+    elseif kind == "fact" then
+      facts[#facts + 1] = { turn, name }
+    elseif kind == "sample" then
+      local figures = {}
+      for field, value in text:gmatch "([%w_]+)=(%S+)" do figures[field] = tonumber(value) end
+      self:record(tonumber(turn), name, client, tonumber(variant), figures)
+    else
+      self:record(tonumber(turn), name, client, tonumber(variant), nil, text)
+    end
   end
+  self:tell(facts)
+  return self
 end
 
 local function median(list)
@@ -48,8 +82,8 @@ function samples:median(name, client, of, variant)
   if #list > 0 then return median(list) end
 end
 
---- `of` of one against that of another, turn by turn: { median, least, most }, or nil when they had no turn in common.
---- Both are { name, client, variant }.
+--- `of` of one against that of another, turn by turn: { median, least, most, turns }, or nil when there is no turn in which
+--- both have it. Both are { name, client, variant }.
 function samples:ratio(of, one, other)
   local mine, its, list = self.turns[key(one[1], one[2], one[3])], self.turns[key(other[1], other[2], other[3])] or {}, {}
   for turn, figures in pairs(mine or {}) do
@@ -58,7 +92,7 @@ function samples:ratio(of, one, other)
   end
   if #list == 0 then return nil end
   local middle = median(list)
-  return { median = middle, least = list[1], most = list[#list] }
+  return { median = middle, least = list[1], most = list[#list], turns = #list }
 end
 
 --- How far samples of one lie from their own median: { least, most } as parts of it, or nil.
