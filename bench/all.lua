@@ -30,7 +30,11 @@ local function write_documents(taken)
   print(("written: %s, %s; all samples are in %s"):format(DOCUMENT, PLOT, DATA))
 end
 
-if arg[1] == "again" then return write_documents(samples.read(DATA)) end
+if arg[1] == "again" then
+  local taken = samples.read(DATA)
+  if taken.settings.whole ~= 1 then error(DATA .. " is of one job: run all of them first", 0) end
+  return write_documents(taken)
+end
 
 local events, rounds, long, only = tonumber(arg[1] or 20000), tonumber(arg[2] or 3), arg[3] == "long", arg[4]
 
@@ -41,7 +45,7 @@ function bench.command(client, job, count, queue, extra)
     shell.quote(broker.url), queue, extra and " " .. extra or "", client.arguments or "")
 end
 
-local taken = samples.new(DATA, { events = events, rounds = rounds, long = long and 1 or 0 })
+local taken = samples.new(DATA, { events = events, rounds = rounds, long = long and 1 or 0, whole = only and 0 or 1 })
 
 local function can(client, job)
   if job.takes then return job.takes(client) end
