@@ -299,9 +299,9 @@ function report.write(taken, clients)
   local run = { taken = taken, clients = clients, settings = taken.settings, notes = new_notes() }
   local body = cpu(run) .. throughput(run) .. latency(run) .. scatter(run) .. topology(run) .. json(run) .. workers(run)
     .. growth(run)
-  local text = HEAD .. ("\n%s events a round, rounds: %d (the topology and the reconnect: one; of publishing and "
-    .. "consuming three turns\nin each, of the latency nine), medians. A tenth more comes before each clock starts.\n\n"
-    .. "In each turn all clients run once, and each turn begins with the next of them. The "
+  local text = HEAD .. ("\n%s events a round, rounds: %d (the topology and the reconnect: one; of publishing, "
+    .. "consuming and JSON of\n1 MB three turns in each, of the latency nine), medians. A tenth more comes before each "
+    .. "clock starts.\n\nIn each turn all clients run once, and each turn begins with the next of them. The "
     .. "machine drifts: a "
     .. "ratio (×) is the\nmedian of the ratios of the turns, of a client's figure to that of the other in the same turn. It "
     .. "need not be the ratio of\nthe two medians.\n"):format(
