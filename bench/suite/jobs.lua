@@ -60,16 +60,13 @@ local function plain(name, part, more)
   jobs[#jobs + 1] = job
 end
 
--- Publishes, then consumes what that has left in the queue.
-local function publish_and_consume(bench, client, count, record)
-  record("publish", one(bench, client, "publish", count))
-  record("consume", one(bench, client, "consume", count))
-  bench.node:clear()
-end
-
 jobs[#jobs + 1] = {
   name = "publish, consume", count = share(1), turns = 3,
-  run = function(bench, client, count, _, record) publish_and_consume(bench, client, count, record) end,
+  run = function(bench, client, count, _, record)
+    record("publish", one(bench, client, "publish", count))
+    record("consume", one(bench, client, "consume", count))  -- what that has left in the queue
+    bench.node:clear()
+  end,
 }
 plain("publish-one", 0.05, { turns = 3 })
 plain("publish-none", 1, { turns = 3 })

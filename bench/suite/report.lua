@@ -120,7 +120,8 @@ local function p99_ms(figures) return figures.p99_us / 1000 end
 -- Per cent of the processors.
 local QUIET = 1
 
-local function quiet_p99_ms(figures) return (figures.stolen or 0) <= QUIET and p99_ms(figures) or nil end
+-- Of a turn of which it is known, or nil.
+local function quiet_p99_ms(figures) return (figures.stolen or math.huge) <= QUIET and p99_ms(figures) or nil end
 
 -- One event in a hundred is what the host of the machine decides about more than the client does.
 local function quiet_turns(run)
