@@ -177,7 +177,7 @@ openresty: deps-demo deps-nginx
 	@$(MAKE) --no-print-directory build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua examples/openresty.lua
 
-## test       C unit tests and busted specs against a real broker; SPEC=path runs one spec, BUSTED=... adds options
+## test       C unit tests and busted specs against real brokers; SPEC=path runs one spec, BUSTED=... adds options, JOBS=3
 .PHONY: test
 test: deps
 	@$(MAKE) --no-print-directory build spec-modules ctests interop $(PEERS)/c LUA=$(LUA)
@@ -243,7 +243,7 @@ tsan:
 .PHONY: test-asan test-tsan
 # Not fork, what measures memory, and what is said of the release's build and interpreter: docs/testing.md says why.
 OF_CORE = bus consumer core deadletter envelope exit faults json json_scratch settled stop tls unconfirmed usual
-SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),spec --exclude-pattern=fork) \
+SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),$(filter-out spec/fork_spec.lua,$(wildcard spec/*_spec.lua))) \
 	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)scaling$(COMMA)memory$(COMMA)release
 test-asan: deps
 	@$(MAKE) --no-print-directory FLAVOUR=asan build host spec-modules LUA=$(LUA)

@@ -5,7 +5,8 @@
 ---
 --- `shared()` is one node for the whole run; leave it running and healthy. A test that kills, freezes or alarms takes
 --- its own: `local b = broker.new { heartbeat = 2 }`, and `b:stop()` at the end.
---- However this process ends, a guard process stops every broker and removes its folder.
+--- However this process ends, a guard process stops every broker and removes its folder. tools/run-tests has one for the
+--- folder it names in EVENTBUS_SPEC_BROKER: the node there serves several of these processes, one after the other.
 
 local wait = require "spec.support.wait"
 
@@ -58,12 +59,19 @@ local function read_env(self, text)
   self.management_url = self.env.MANAGEMENT_URL
 end
 
+-- We hold the writing end. When it closes, for whatever reason, the guard acts; a session of its own keeps it out of
+-- the way of signals to our process group.
+local function guarded(dir)
+  local setsid = select(2, run("command -v setsid")) == 0 and "setsid " or ""
+  return assert(io.popen(("exec %sbash %s guard %s >/dev/null 2>&1"):format(setsid, quote(script), quote(dir)), "w"))
+end
+
 --- A node of one's own. Options: tls, management (booleans), heartbeat, port (numbers), plugins (a list), set (table of
---- rabbitmq.conf settings), start = false (only prepares; call `b:start()`).
+--- rabbitmq.conf settings), start = false (only prepares; call `b:start()`), dir (somebody else guards it).
 function broker.new(options)
   options = options or {}
-  local dir = must("mktemp -d \"${TMPDIR:-/tmp}/eventbus-broker.XXXXXX\""):gsub("%s+$", "")
-  local self = setmetatable({ dir = dir, env = {}, vhosts = 0 }, Broker)
+  local dir = options.dir or must("mktemp -d \"${TMPDIR:-/tmp}/eventbus-broker.XXXXXX\""):gsub("%s+$", "")
+  local self = setmetatable({ dir = dir, env = {}, vhosts = 0, ours = must("echo $PPID"):match("%d+") }, Broker)
   local flags = {}
   if options.tls then flags[#flags + 1] = "--tls" end
   if options.management then flags[#flags + 1] = "--management" end
@@ -74,10 +82,7 @@ function broker.new(options)
     flags[#flags + 1] = "--set " .. quote(key .. "=" .. tostring(value))
   end
   self.flags = table.concat(flags, " ")
-  -- We hold the writing end. When it closes, for whatever reason, the guard acts; a session of its own keeps it out of
-  -- the way of signals to our process group.
-  local setsid = select(2, run("command -v setsid")) == 0 and "setsid " or ""
-  self.guard = assert(io.popen(("exec %sbash %s guard %s >/dev/null 2>&1"):format(setsid, quote(script), quote(dir)), "w"))
+  self.guard = not options.dir and guarded(dir)
   if options.start ~= false then self:start() end
   return self
 end
@@ -89,7 +94,7 @@ function broker.shared()
   local shared = registry["eventbus.spec.broker"]
   if not shared then
     local ok
-    ok, shared = pcall(broker.new, { tls = true, management = true })
+    ok, shared = pcall(broker.new, { tls = true, management = true, dir = os.getenv "EVENTBUS_SPEC_BROKER" })
     -- A broker that cannot start must not cost every test its deadline again.
     if not ok then shared = { broken = "the shared broker did not start: " .. tostring(shared) } end
     registry["eventbus.spec.broker"] = shared
@@ -185,7 +190,7 @@ end
 --- A new, empty virtual host: its URL and its name.
 function Broker:new_vhost()
   self.vhosts = self.vhosts + 1
-  local name = ("test-%d"):format(self.vhosts)
+  local name = ("t%s-%d"):format(self.ours, self.vhosts)
   self:eval(([[rabbit_vhost:add(%s, <<"spec">>),
     ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, %s, <<".*">>, <<".*">>, <<".*">>, <<"spec">>)]])
     :format(binary(name), binary(name)))
