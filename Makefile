@@ -50,6 +50,8 @@ CTEST_SOURCES := $(sort $(filter-out spec/c/lua_%,$(wildcard spec/c/*_test.c)))
 LUA_CTEST_SOURCES := $(if $(filter 5.4,$(LUA)),$(sort $(wildcard spec/c/lua_*_test.c)))
 SIM_SOURCES := $(sort $(wildcard spec/sim/*.c))
 PEERS = $(BUILD)/bench/peers
+# What a target has made before its own part: as many at once as there are processors, unless make was told how many.
+SUB = --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
 LUA_SOURCES := $(shell find lua -name '*.lua' 2>/dev/null | sort)
 
 ENGINE_OBJECTS := $(ENGINE_SOURCES:src/%.c=$(ENGINE_DIR)/%.o)
@@ -167,20 +169,20 @@ deps-hosts:
 ## demo       the whole platform on a private RabbitMQ, in under a minute
 .PHONY: demo
 demo: deps-demo
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua examples/demo.lua
 
 ## openresty  nginx as an HTTP gateway to events, with a page that shows them live, on a private RabbitMQ; Ctrl-C ends it
 .PHONY: openresty
 openresty: deps-demo deps-nginx
-	@$(MAKE) --no-print-directory build LUA=jit
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=jit
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua examples/openresty.lua
 
 ## test       C unit tests and busted specs against real brokers; SPEC=path runs one spec, BUSTED=... adds options, JOBS=3
 .PHONY: test
 test: deps
-	@$(MAKE) --no-print-directory build spec-modules ctests interop $(PEERS)/c LUA=$(LUA)
+	@$(MAKE) $(SUB) build spec-modules ctests interop $(PEERS)/c LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) $(if $(SPEC),,$(addprefix --c ,$(CTESTS))) --busted \
 		$(or $(SPEC),spec --exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)scaling) $(BUSTED)
 
@@ -190,7 +192,7 @@ OF_LUA = badinput bus cli config consumer core deadletter envelope exit failure 
 	json_scratch loops mismatch options outcome pattern platform retry_policy router script settled stop ticket timers tls topology \
 	unconfirmed units usual
 test-lua:
-	@$(MAKE) --no-print-directory test LUA=$(LUA) SPEC="$(OF_LUA:%=spec/%_spec.lua)"
+	@$(MAKE) $(SUB) test LUA=$(LUA) SPEC="$(OF_LUA:%=spec/%_spec.lua)"
 
 ## test-all   make test on each Lua in turn, the C unit tests once
 .PHONY: test-all
@@ -200,27 +202,27 @@ test-all:
 ## test-openresty  nginx with the Lua module, and the gateway of examples/openresty/
 .PHONY: test-openresty
 test-openresty: deps deps-nginx
-	@$(MAKE) --no-print-directory build LUA=jit
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=jit
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --busted $(or $(SPEC),spec/openresty_spec.lua spec/example_openresty_spec.lua) $(BUSTED)
 
 ## test-hosts HAProxy (Lua 5.3), Tarantool (LuaJIT) and Prosody (Lua 5.4)
 .PHONY: test-hosts
 test-hosts: deps deps-hosts
-	@for lua in jit 5.3 5.4 $(LUA); do $(MAKE) --no-print-directory build LUA=$$lua || exit 1; done
+	@for lua in jit 5.3 5.4 $(LUA); do $(MAKE) $(SUB) build LUA=$$lua || exit 1; done
 	@tools/run-tests --lua $(LUA) --busted $(or $(SPEC),spec/hosts_spec.lua) $(BUSTED)
 
 ## test-scaling  the examples of docs/scaling.md, on three nodes
 .PHONY: test-scaling
 test-scaling: deps deps-demo
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --busted $(or $(SPEC),spec/scaling_spec.lua) $(BUSTED)
 
 ## test-packages  the rock, on each Lua, and the Debian packages: built, unpacked and tried
 .PHONY: test-packages
 test-packages: deps deps-rock deps-deb
 	@for lua in 5.1 5.2 5.3 5.4 jit; do tools/deps --lua $$lua build || exit 1; done
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --busted spec/rock_spec.lua spec/deb_spec.lua $(BUSTED)
 
 ## ctest      the C unit tests only
@@ -229,36 +231,36 @@ ctest: ctests
 	@tools/run-tests --flavour $(FLAVOUR) $(addprefix --c ,$(CTESTS))
 
 ## asan       the C unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
-.PHONY: asan
+.PHONY: asan tsan
 asan:
-	@$(MAKE) --no-print-directory FLAVOUR=asan ctest
+	@$(MAKE) $(SUB) FLAVOUR=asan ctest
 
 ## tsan       the C unit tests under ThreadSanitizer
-.PHONY: tsan
 tsan:
-	@$(MAKE) --no-print-directory FLAVOUR=tsan ctest
+	@$(MAKE) $(SUB) FLAVOUR=tsan ctest
 
 ## test-asan  all specs under AddressSanitizer and UndefinedBehaviorSanitizer; CORE=1: of the core only; SPEC=, BUSTED=
 ## test-tsan  the same under ThreadSanitizer
 .PHONY: test-asan test-tsan
-# Not fork, what measures memory, and what is said of the release's build and interpreter: docs/testing.md says why.
+# Not fork, what measures memory, what is said of the release's build and interpreter, and scripts: docs/testing.md says why.
+NOT_OF_CORE = fork broker install run_tests
 OF_CORE = bus consumer core deadletter envelope exit faults json json_scratch settled stop tls unconfirmed usual
-SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),$(filter-out spec/fork_spec.lua,$(wildcard spec/*_spec.lua))) \
+SANITIZED = $(if $(CORE),$(OF_CORE:%=spec/%_spec.lua),$(filter-out $(NOT_OF_CORE:%=spec/%_spec.lua),$(wildcard spec/*_spec.lua))) \
 	--exclude-tags=packages$(COMMA)openresty$(COMMA)hosts$(COMMA)scaling$(COMMA)memory$(COMMA)release
 test-asan: deps
-	@$(MAKE) --no-print-directory FLAVOUR=asan build host spec-modules LUA=$(LUA)
-	@$(MAKE) --no-print-directory interop LUA=$(LUA)
+	@$(MAKE) $(SUB) FLAVOUR=asan build host spec-modules LUA=$(LUA)
+	@$(MAKE) $(SUB) interop LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --flavour asan --busted $(or $(SPEC),$(SANITIZED)) $(BUSTED)
 test-tsan: deps
-	@$(MAKE) --no-print-directory FLAVOUR=tsan build host spec-modules LUA=$(LUA)
-	@$(MAKE) --no-print-directory interop LUA=$(LUA)
+	@$(MAKE) $(SUB) FLAVOUR=tsan build host spec-modules LUA=$(LUA)
+	@$(MAKE) $(SUB) interop LUA=$(LUA)
 	@tools/run-tests --lua $(LUA) --flavour tsan --busted $(or $(SPEC),$(SANITIZED)) $(BUSTED)
 
 ## valgrind   spec/valgrind under memcheck: connect, publish, consume, close, over TCP and TLS; and what comes to nothing
 .PHONY: valgrind
 valgrind: deps
 	@$(DEPS) valgrind
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua tools/valgrind
 
 ## gc-stress  specs with all garbage collected at calls, returns and allocations of the core, under asan: each 17th; EVERY=1: at each
@@ -268,7 +270,7 @@ EVERY = 17
 # with as many tables alive, or just where a publish is in its midst.
 OF_GC = $(if $(filter 1,$(EVERY)),core settled tls,envelope json json_cjson json_scratch bus consumer unconfirmed usual loops)
 gc-stress: deps
-	@$(MAKE) --no-print-directory FLAVOUR=asan build host LUA=$(LUA)
+	@$(MAKE) $(SUB) FLAVOUR=asan build host LUA=$(LUA)
 	@EVENTBUS_GC_STRESS=$(EVERY) tools/run-tests --lua $(LUA) --flavour asan --busted \
 		$(or $(SPEC),$(OF_GC:%=spec/%_spec.lua) --exclude-tags=memory --filter-out=survives.finalizers.that.publish \
 		--filter-out=a.finalizer.empties --filter-out=by.a.finalizer.in.its.midst) $(BUSTED)
@@ -297,42 +299,42 @@ model:
 SECONDS = 60
 fuzz:
 	@$(DEPS) build fuzz
-	@$(MAKE) --no-print-directory FLAVOUR=fuzz LUA=$(LUA) $(BUILD)/fuzz/$(or $(TARGET),$(error TARGET= one of: $(FUZZ_TARGETS)))
+	@$(MAKE) $(SUB) FLAVOUR=fuzz LUA=$(LUA) $(BUILD)/fuzz/$(or $(TARGET),$(error TARGET= one of: $(FUZZ_TARGETS)))
 	@tools/fuzz $(SECONDS) $(TARGET)
 
 ## fuzz-all   every target for SECONDS=60, as many at once as there are processors
 fuzz-all:
 	@$(DEPS) build fuzz
-	@$(MAKE) --no-print-directory FLAVOUR=fuzz LUA=$(LUA) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
+	@$(MAKE) $(SUB) FLAVOUR=fuzz LUA=$(LUA) $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
 	@tools/fuzz $(SECONDS) $(FUZZ_TARGETS)
 
 ## chaos      real brokers, one and a cluster of three, and all that can break: MINUTES=30 SEED=7 NODES=1|3 FAULT= (docs/testing.md)
 .PHONY: chaos soak chaos-mutants
 chaos: deps-demo
-	@$(MAKE) --no-print-directory build spec-modules LUA=$(LUA)
+	@$(MAKE) $(SUB) build spec-modules LUA=$(LUA)
 	@tools/env $(LUA) -- @lua spec/chaos/main.lua '$(SEED)' '$(MINUTES)' '$(NODES)' '' '$(FAULT)'
 
 ## chaos-mutants each mistake of spec/chaos/mutants.lua, put into a copy, is reported by a round on a real broker: half a minute
 chaos-mutants: deps-demo
-	@$(MAKE) --no-print-directory build spec-modules LUA=$(LUA)
+	@$(MAKE) $(SUB) build spec-modules LUA=$(LUA)
 	@tools/env $(LUA) -- @lua tools/chaos-mutants $(BUILD)/chaos-mutants
 
 ## soak       a steady rate and a fault every 20 s: memory, descriptors and threads stay flat; MINUTES=10 SEED=7
 soak: deps-demo
-	@$(MAKE) --no-print-directory build spec-modules LUA=$(LUA)
+	@$(MAKE) $(SUB) build spec-modules LUA=$(LUA)
 	@tools/env $(LUA) -- @lua spec/chaos/soak.lua '$(SEED)' '$(MINUTES)'
 
 ## fuzz-lua   the targets in Lua without libFuzzer, on any Lua, drawn from seeds: SECONDS=60 FIRST=1 COUNT=, LUA=
 .PHONY: fuzz-lua
 fuzz-lua:
 	@$(DEPS) build
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@ulimit -v 4194304; tools/env $(LUA) -- @lua tools/fuzz-lua $(SECONDS) $(FIRST) $(COUNT)
 
 ## lint       the laws, warnings as errors, Lua syntax and luacheck, links of the docs
 .PHONY: lint
 lint: deps-lint
-	@$(MAKE) --no-print-directory FLAVOUR=werror objects LUA=$(LUA)
+	@$(MAKE) $(SUB) FLAVOUR=werror objects LUA=$(LUA)
 	@tools/env $(LUA) -- @lua tools/lint
 
 ## bench-quick CPU and wake-ups for an event, publishing and consuming, beside a plain C program; EVENTS=20000 ROUNDS=3 WRITE=1
@@ -341,21 +343,21 @@ EVENTS = 50000
 ROUNDS = 3
 bench-quick: EVENTS = 20000
 bench-quick: deps
-	@$(MAKE) --no-print-directory build $(PEERS)/c LUA=$(LUA)
+	@$(MAKE) $(SUB) build $(PEERS)/c LUA=$(LUA)
 	@tools/env $(LUA) -- @lua bench/quick.lua $(EVENTS) $(ROUNDS) $(if $(WRITE),docs/performance.md)
 
 ## profile    where an event's cost goes, by part: instructions, system calls, kernel; WRITE=1: into docs/performance.md
 .PHONY: profile
 profile:
 	@$(DEPS) build demo counters
-	@$(MAKE) --no-print-directory build $(PEERS)/c LUA=$(LUA)
+	@$(MAKE) $(SUB) build $(PEERS)/c LUA=$(LUA)
 	@tools/env $(LUA) -- @lua bench/profile.lua $(EVENTS) $(if $(WRITE),docs/performance.md)
 
 ## scaling    workers, queue types, a failover, partitions and streams on three nodes; writes its figures into docs/scaling.md
 .PHONY: scaling
 scaling: EVENTS = 5000
 scaling: deps-demo
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua examples/scaling.lua $(EVENTS) docs/scaling.md
 
 ## counters   instructions and system calls for an event, against bench/counters.txt: ONLY=calls; RECORD=1 writes what fell, force all
@@ -368,13 +370,13 @@ counters:
 .PHONY: bench-hosts
 HOST_EVENTS = 200000
 bench-hosts: deps deps-nginx deps-hosts
-	@for lua in jit 5.3 5.4 $(LUA); do $(MAKE) --no-print-directory build LUA=$$lua || exit 1; done
+	@for lua in jit 5.3 5.4 $(LUA); do $(MAKE) $(SUB) build LUA=$$lua || exit 1; done
 	@tools/env $(LUA) -- @lua bench/hosts.lua $(HOST_EVENTS)
 
 ## bench-json JSON beside lua-cjson
 .PHONY: bench-json
 bench-json: deps
-	@$(MAKE) --no-print-directory build LUA=$(LUA)
+	@$(MAKE) $(SUB) build LUA=$(LUA)
 	@tools/env $(LUA) -- @lua bench/json.lua
 
 ## bench      all jobs, the library and its peers; writes docs/benchmarks.md: EVENTS=20000 ROUNDS=3 LONG=1 AGAIN=1 (of the last run)
@@ -385,15 +387,15 @@ deps-bench:
 	@tools/deps --lua jit build
 	@tools/deps --lua 5.4 build demo test bench
 bench: deps-bench
-	@$(MAKE) --no-print-directory build LUA=jit
-	@$(MAKE) --no-print-directory build bench-peers LUA=5.4
+	@$(MAKE) $(SUB) build LUA=jit
+	@$(MAKE) $(SUB) build bench-peers LUA=5.4
 	@tools/env 5.4 -- @lua bench/all.lua $(if $(AGAIN),again,$(EVENTS) $(ROUNDS) $(if $(LONG),long))
 
 ## test-bench each peer's program does its jobs, and publishes the same event
 .PHONY: test-bench
 test-bench: deps-bench
-	@$(MAKE) --no-print-directory build LUA=jit
-	@$(MAKE) --no-print-directory build bench-peers LUA=5.4
+	@$(MAKE) $(SUB) build LUA=jit
+	@$(MAKE) $(SUB) build bench-peers LUA=5.4
 	@tools/run-tests --lua 5.4 --busted bench/peers_spec.lua $(BUSTED)
 
 .PHONY: bench-peers
