@@ -117,34 +117,33 @@ local function idle(hub, deadline)
   if hub.core:idle(at and at < deadline and at or deadline) == nil then hub:rest(deadline) end
 end
 
+-- The delivery whose turn it is, and the id of its consumer. Without one nil, and whether anything else was there.
+local function look(hub)
+  if hub.first <= hub.last then
+    local delivery, id = hub:shift()
+    if delivery then return delivery, id end
+  end
+  local kind, id, a, b, c = hub.core:next()  -- nil, true: publishes ended
+  if kind == DELIVERY then return a, id end
+  if kind then hub:take(kind, id, a, b, c) elseif not id then return nil, false end
+  hub.parking:changed()
+  return nil, true
+end
+
 -- The hot loop. Returns why it ended.
 local function loop(hub, limits)
-  local bus, count, lot = hub.core, 0, hub.parking
-  local next_item, trapped = bus.next, core.trapped
+  local count, trapped = 0, core.trapped
   while true do
-    local delivery, id
-    if hub.first <= hub.last then delivery, id = hub:shift() end
-    if not delivery then
-      local kind, a, b, c
-      kind, id, a, b, c = next_item(bus)  -- nil, true: publishes ended
-      if kind == DELIVERY then
-        delivery = a
-      elseif kind then
-        hub:take(kind, id, a, b, c)
-        lot:changed()
-      elseif id then
-        lot:changed()
-      else
-        if limits.tick then tick(limits) end
-        local why = why_stop(hub, limits)
-        if why then return why end
-        local till = limits.deadline
-        if limits.idle then till = math.min(till, limits.last_event + limits.idle) end
-        if limits.tick then till = math.min(till, limits.tick_at) end
-        idle(hub, till)
-      end
-    end
-    if delivery then
+    local delivery, id = look(hub)
+    if not delivery and not id then
+      if limits.tick then tick(limits) end
+      local why = why_stop(hub, limits)
+      if why then return why end
+      local till = limits.deadline
+      if limits.idle then till = math.min(till, limits.last_event + limits.idle) end
+      if limits.tick then till = math.min(till, limits.tick_at) end
+      idle(hub, till)
+    elseif delivery then
       local consumer = not hub.pool and hub.consumers[id]
       if consumer then consumer:handle(delivery) else dispatch(hub, id, delivery) end
       count = count + 1
@@ -224,21 +223,20 @@ function runner.run(hub, opts, level)
   return ok, why
 end
 
-local function handle_some(hub, deadline, at_once, most)
+local function handle_some(hub, deadline, most)
   local handled = 0
   while handled < most and not hub.close_wanted do
-    local delivery, id
-    if hub.first <= hub.last then delivery, id = hub:shift() end
+    local delivery, id = look(hub)
     if delivery then
+      local consumer = hub.consumers[id]
       dispatch(hub, id, delivery)
-      handled = handled + 1
-    elseif not hub:pump() then
+      -- What an eager one takes is not the user's.
+      if not (consumer and consumer.eager) then handled = handled + 1 end
+    elseif not id then
       local t = now()
       hub:due(t)
       if handled > 0 or hub.failure.control or t >= deadline then break end
       idle(hub, deadline)
-    elseif hub.first > hub.last and at_once then
-      break
     end
   end
   return handled
@@ -256,7 +254,7 @@ function runner.poll(hub, timeout, most, level)
     error("bus:poll: call it in a coroutine of the loop", level)
   end
   hub.running, hub.stopping = protect.running() or true, false
-  local ok, handled = protect.pcall(handle_some, hub, now() + timeout, timeout == 0, most)
+  local ok, handled = protect.pcall(handle_some, hub, now() + timeout, most)
   hub.running = false
   local closed, mistake = close_as_asked(hub)
   hub.parking:pass_on()
