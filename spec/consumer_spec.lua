@@ -64,6 +64,30 @@ local function dead(name)
   return headers, event
 end
 
+describe("bus:poll", function()
+  it("handles at most as many events as it was told to, in order, and leaves the others to the next", function()
+    local q, seen = queue(), {}
+    local sub = eventbus.assert(bus:subscribe(q, function(event) seen[#seen + 1] = event.data.n end))
+    for n = 1, 5 do publish(q, "x", { n = n }) end
+    for n = 1, 5 do
+      assert.are.equal(1, bus:poll(20, 1))
+      assert.are.equal(n, seen[n])
+    end
+    assert.are.equal(0, bus:poll())
+    assert.are.equal(5, #seen)
+    sub:cancel()
+  end)
+
+  it("waits as long as it was told to, whatever else comes", function()
+    local q = queue()
+    local ticket = eventbus.assert(bus:publish_async("orders", "x", {}, { routing_key = q .. ".x" }))
+    local began = core.now()
+    assert.are.equal(0, bus:poll(0.3))
+    assert.is_true(core.now() - began >= 0.3)
+    assert.is_truthy(eventbus.assert(ticket:wait(20)))
+  end)
+end)
+
 describe("a subscription", function()
   it("hands events to the handler of their type or pattern and acknowledges them", function()
     local q, seen = queue(), {}
