@@ -51,7 +51,7 @@ LUA_CTEST_SOURCES := $(if $(filter 5.4,$(LUA)),$(sort $(wildcard spec/c/lua_*_te
 SIM_SOURCES := $(sort $(wildcard spec/sim/*.c))
 PEERS = $(BUILD)/bench/peers
 # What a target has made before its own part: as many at once as there are processors, unless make was told how many.
-SUB = --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN))
+SUB = --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(or $(shell getconf _NPROCESSORS_ONLN),2))
 LUA_SOURCES := $(shell find lua -name '*.lua' 2>/dev/null | sort)
 
 ENGINE_OBJECTS := $(ENGINE_SOURCES:src/%.c=$(ENGINE_DIR)/%.o)

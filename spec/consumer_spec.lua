@@ -78,6 +78,18 @@ describe("bus:poll", function()
     sub:cancel()
   end)
 
+  it("runs handlers in coroutines, too, without waiting", function()
+    local q, count = queue(), 0
+    local other = eventbus.assert(eventbus.connect { url = url, source = "consumer-spec", log = quiet })
+    eventbus.assert(other:subscribe(q, function() count = count + 1 end, { concurrency = 4 }))
+    for n = 1, 10 do publish(q, "x", { n = n }) end
+    wait_until(function()
+      eventbus.assert(other:poll())
+      return count == 10
+    end, 20, "all are handled")
+    other:close()
+  end)
+
   it("waits as long as it was told to, whatever else comes", function()
     local q = queue()
     local ticket = eventbus.assert(bus:publish_async("orders", "x", {}, { routing_key = q .. ".x" }))

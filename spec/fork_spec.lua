@@ -66,6 +66,15 @@ describe("a bus made before a fork", function()
     end)
   end
 
+  for _, concurrency in ipairs { 1, 2 } do
+    it(("tells a child of a handler that it is one when it polls without waiting; concurrency %d"):format(concurrency),
+      function()
+        local said = run(b:new_vhost(), "polled", concurrency)
+        assert.are.equal("forked", said["child poll"], said.output)
+        parent_noticed_nothing(said)
+      end)
+  end
+
   it("leaves no trap for signals to a child: it may run a bus of its own, and ends when it is told to", function()
     local said = run(b:new_vhost(), "signals", "")
     assert.are.equal("timeout", said["child run"], said.output)

@@ -16,16 +16,24 @@ end
 local PASSES = "describe('a', function() it('holds', function() end) it('holds too', function() end) end)"
 local FAILS = "describe('b', function() it('holds', function() end) it('does not', function() error('broken') end) end)"
 
+-- Says in a file which process it has started.
+local WAITS = "describe('w', function() it('waits', function() os.execute('echo $$ >%s; exec sleep 60') end) end)"
+
+local function gone(pid)
+  local alive = os.execute("kill -0 " .. pid .. " 2>/dev/null")
+  return alive ~= true and alive ~= 0
+end
+
 -- It makes its Lua's paths itself, as when make calls it.
-local function start(...)
+local function start(environment, ...)
   local version = rawget(_G, "jit") and "jit" or _VERSION:match "5%.%d"
-  return program.start("run-tests", { "tools/run-tests", "--lua", version, ... },
-    { JOBS = "3", LUA_PATH = ";;", LUA_CPATH = ";;" })
+  environment.JOBS, environment.LUA_PATH, environment.LUA_CPATH = environment.JOBS or "3", ";;", ";;"
+  return program.start("run-tests", { "tools/run-tests", "--lua", version, ... }, environment)
 end
 
 -- Its output and exit code.
 local function run(...)
-  local p = start(...)
+  local p = start({}, ...)
   local code = p:wait(60)
   return p:output(), code
 end
@@ -60,6 +68,23 @@ describe("tools/run-tests", function()
     end
   end)
 
+  it("takes a file that hangs for a failure when its time is over, and ends it", function()
+    local told = folder .. "/pid"
+    local hangs = file("h_spec.lua", WAITS:format(told))
+    for _, others in ipairs { {}, { file("a_spec.lua", PASSES) } } do
+      local p = start({ BUSTED_TIMEOUT = "2" }, "--busted", hangs, (table.unpack or unpack)(others))
+      assert.are_not.equal(0, p:wait(30))
+      local out = p:output()
+      assert.matches("h_spec %([^)]+%): 0 passed, without a summary, 1 failed, exit code 124", out)
+      assert.matches(("\n%d passed, 1 failed\n$"):format(#others * 2), out)
+      os.remove(out:match "all of it in (%S+)")
+      local f = assert(io.open(told))
+      local pid = f:read "*l"
+      f:close()
+      wait.wait_until(function() return gone(pid) end, 10, "what the spec has started has ended")
+    end
+  end)
+
   it("runs a whole folder, and passes options on", function()
     file("a_spec.lua", PASSES)
     file("b_spec.lua", FAILS)
@@ -73,6 +98,9 @@ describe("tools/run-tests", function()
     local out, code = run("--busted", file("a_spec.lua", PASSES), "--filter=no.such")
     assert.matches("there was nothing to run\n0 passed, 1 failed\n$", out)
     assert.are_not.equal(0, code)
+    local p = start({ JOBS = "many" }, "--busted", folder .. "/a_spec.lua")
+    assert.are.equal(2, p:wait(20))
+    assert.matches("JOBS=many: expected a number from 1\n$", p:output())
     out, code = run("--busted", folder .. "/c_spec.lua")
     assert.matches("there is no %S+/c_spec.lua\n$", out)
     assert.are.equal(2, code)
@@ -80,9 +108,7 @@ describe("tools/run-tests", function()
 
   it("ends what it has begun when it is interrupted", function()
     local told = folder .. "/pid"
-    local waits = ("describe('w', function() it('waits', function() os.execute('echo $$ >%s; exec sleep 60') end) end)")
-      :format(told)
-    local p = start("--busted", file("w_spec.lua", waits), file("a_spec.lua", PASSES))
+    local p = start({}, "--busted", file("w_spec.lua", WAITS:format(told)), file("a_spec.lua", PASSES))
     local pid = wait.wait_until(function()
       local f = io.open(told)
       local text = f and f:read("*l")
@@ -91,7 +117,6 @@ describe("tools/run-tests", function()
     end, 30, "the spec waits")
     p:signal("INT")
     assert.are.equal(130, p:wait(20))
-    wait.wait_until(function() return os.execute("kill -0 " .. pid .. " 2>/dev/null") ~= true
-      and os.execute("kill -0 " .. pid .. " 2>/dev/null") ~= 0 end, 10, "what the spec has started has ended")
+    wait.wait_until(function() return gone(pid) end, 10, "what the spec has started has ended")
   end)
 end)

@@ -72,6 +72,7 @@ function Source:handle(delivery)
   p.last = p.last + 1
   p.arrived[p.last] = { delivery = delivery, generation = p.generation, seq = p.seq, source = self }
   p.seq, p.taken, p.heard = p.seq + 1, p.taken + 1, now()
+  p.hub.parking:changed()  -- the pass may be waiting in another coroutine than the dispatcher's
 end
 
 function Source:channel_lost()

@@ -30,16 +30,21 @@ local RUN = { signals = options.boolean, timeout = units.duration, idle = units.
   kill_after = units.duration, tick = options["function"], tick_interval = units.duration }
 local TICK_INTERVAL = 0.1
 
+-- Whether it was one of the user's: an eager consumer takes its deliveries for somebody who waits.
 local function dispatch(hub, id, delivery)
   local consumer, pool = hub.consumers[id], hub.pool
-  if consumer and pool and not consumer.eager then
-    pool:offer(consumer, delivery)
-  elseif consumer then
-    consumer:handle(delivery)
-  else
+  if not consumer then
     delivery:reject(true)
     hub:cancel_again(id)
+  elseif consumer.eager then
+    consumer:handle(delivery)
+    return false
+  elseif pool then
+    pool:offer(consumer, delivery)
+  else
+    consumer:handle(delivery)
   end
+  return true
 end
 
 -- Everything that goes back to its queue now: what no handler has seen.
@@ -228,14 +233,15 @@ local function handle_some(hub, deadline, most)
   while handled < most and not hub.close_wanted do
     local delivery, id = look(hub)
     if delivery then
-      local consumer = hub.consumers[id]
-      dispatch(hub, id, delivery)
-      -- What an eager one takes is not the user's.
-      if not (consumer and consumer.eager) then handled = handled + 1 end
+      if dispatch(hub, id, delivery) then handled = handled + 1 end
     elseif not id then
       local t = now()
       hub:due(t)
-      if handled > 0 or hub.failure.control or t >= deadline then break end
+      if handled > 0 or hub.failure.control or t >= deadline then
+        -- Though nobody waits: handlers in coroutines get their turn, and a handler's child process learns that it is one.
+        if hub.loop.main_turns and (hub.pool or handled == 0) then hub:rest(t) end
+        break
+      end
       idle(hub, deadline)
     end
   end

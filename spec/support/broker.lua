@@ -71,7 +71,7 @@ end
 function broker.new(options)
   options = options or {}
   local dir = options.dir or must("mktemp -d \"${TMPDIR:-/tmp}/eventbus-broker.XXXXXX\""):gsub("%s+$", "")
-  local self = setmetatable({ dir = dir, env = {}, vhosts = 0, ours = must("echo $PPID"):match("%d+") }, Broker)
+  local self = setmetatable({ dir = dir, env = {}, vhosts = 0 }, Broker)
   local flags = {}
   if options.tls then flags[#flags + 1] = "--tls" end
   if options.management then flags[#flags + 1] = "--management" end
@@ -187,13 +187,18 @@ function Broker:url_of(vhost, user, password)
     escape(vhost))
 end
 
---- A new, empty virtual host: its URL and its name.
+--- A new, empty virtual host: its URL and its name. The broker may have those of other processes.
 function Broker:new_vhost()
-  self.vhosts = self.vhosts + 1
-  local name = ("t%s-%d"):format(self.ours, self.vhosts)
-  self:eval(([[rabbit_vhost:add(%s, <<"spec">>),
-    ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, %s, <<".*">>, <<".*">>, <<".*">>, <<"spec">>)]])
-    :format(binary(name), binary(name)))
+  local said = self:eval(([[Free = fun Next(N) ->
+      Name = <<"test-", (integer_to_binary(N))/binary>>,
+      case rabbit_vhost:exists(Name) of true -> Next(N + 1); false -> {N, Name} end
+    end,
+    {Number, Vhost} = Free(%d),
+    rabbit_vhost:add(Vhost, <<"spec">>),
+    ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, Vhost, <<".*">>, <<".*">>, <<".*">>, <<"spec">>),
+    Number]]):format(self.vhosts + 1))
+  self.vhosts = tonumber(said)
+  local name = ("test-%d"):format(self.vhosts)
   return self:url_of(name), name
 end
 

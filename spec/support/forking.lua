@@ -1,6 +1,6 @@
 --- forking: a program that makes a bus, forks, and says what each of the two processes met with, a line each.
 --- Run by the fork spec: forking.lua URL calls ENDING, which is how the child ends: close, forget, os.exit, error;
---- or: forking.lua URL handler CONCURRENCY; or: forking.lua URL signals.
+--- or: forking.lua URL handler CONCURRENCY; or: forking.lua URL polled CONCURRENCY; or: forking.lua URL signals.
 
 local eventbus = require "eventbus"
 local posix = require "spec.fork"
@@ -101,6 +101,22 @@ local function handler()
   finish()
 end
 
+-- A handler that a poll calls forks; the child polls once more, without waiting.
+local function polled()
+  local pid
+  eventbus.assert(bus:subscribe("q", function(event)
+    if event.data.n == 2 and not pid then pid = posix.fork() end
+  end, { prefetch = 5, concurrency = tonumber(ending) }))
+  for n = 1, 5 do eventbus.assert(publish(n)) end
+  repeat bus:poll(15, 1) until pid
+  if pid == 0 then
+    tell("poll", bus:poll())
+    return print("child close " .. tostring(bus:close()))
+  end
+  parent_goes_on(pid)
+  finish()
+end
+
 -- The parent's run has trapped the signals. One child runs a bus of its own, one is to be ended, and one is told so
 -- before it has done anything.
 local function signals()
@@ -140,4 +156,7 @@ local function signals()
   finish()
 end
 
-if mode == "calls" then calls() elseif mode == "handler" then handler() else signals() end
+if mode == "calls" then calls()
+elseif mode == "handler" then handler()
+elseif mode == "polled" then polled()
+else signals() end
