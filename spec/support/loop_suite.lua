@@ -408,7 +408,7 @@ function suite.execute(host_name)
   local function log(level, text) lines[#lines + 1] = level .. ": " .. text end
 
   local function wait_until(condition, what)
-    local deadline = eventbus.core.now() + 15
+    local deadline = eventbus.core.now() + 60  -- all garbage collected at each call, on a busy machine
     while not condition() do
       assert(eventbus.core.now() < deadline, "waited in vain until " .. what)
       host.sleep(0.01)
