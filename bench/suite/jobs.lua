@@ -49,16 +49,23 @@ local function share(part, least)
   return function(events) return math.max(least or 10, math.floor(events * part)) end
 end
 
--- A job that is the program's job of the same name.
+-- A job that is the program's job of the same name, or `program`.
 local function plain(name, part, more)
   local job = more or {}
   job.name, job.count = name, share(part)
   function job.run(bench, client, count, _, record)
-    record(name, one(bench, client, name, count))
+    record(name, one(bench, client, job.program or name, count))
     if not job.json then bench.node:clear() end
   end
   jobs[#jobs + 1] = job
 end
+
+local function ours(client) return client.name == "eventbus" end
+
+local function floor_or_ours(client) return client.floor or ours(client) end
+
+-- Those that are next to one another where the broker is what bounds all.
+local function next_to_the_floor(client) return floor_or_ours(client) or client.name == "php-amqp" end
 
 jobs[#jobs + 1] = {
   name = "publish, consume", count = share(1), turns = 3,
@@ -71,6 +78,9 @@ jobs[#jobs + 1] = {
 plain("publish-one", 0.05, { turns = 3 })
 plain("publish-none", 1, { turns = 3 })
 plain("latency", 0.05, { turns = 9 })  -- short ones: what disturbs the machine is in few of them
+-- What lies so close that the turns of all do not tell it: of few, with nobody between, in many turns.
+plain("publish-none, close", 1, { program = "publish-none", turns = 10, takes = next_to_the_floor })
+plain("latency, close", 0.05, { program = "latency", turns = 20, takes = floor_or_ours })
 plain("topology", 0.05, { once = true })
 
 -- CPU of a process so far, in seconds: the kernel's ticks are hundredths.
@@ -112,10 +122,6 @@ for _, what in ipairs { "encode", "decode" } do
   plain(what .. "-1m", 0.002, { json = true, turns = 3 })
 end
 
-local function ours(client) return client.name == "eventbus" end
-
-local function floor_or_ours(client) return client.floor or ours(client) end
-
 -- Several processes at once, each with its own share; figures of all together. Seconds: from the first that began to the
 -- last that ended, on the clock they have in common.
 local function in_parallel(bench, client, job, count, workers)
@@ -155,9 +161,9 @@ end
 
 -- One program publishes for all that consume. How events come is part of what is measured: as fast as the broker gives them,
 -- in piles where there is one queue and one by one where there are many; or at a pace where each comes by itself anyway.
-local function subscriptions(name, part, pace)
+local function subscriptions(name, part, pace, turns)
   jobs[#jobs + 1] = {
-    name = name, count = share(part), takes = floor_or_ours,
+    name = name, count = share(part), turns = turns, takes = floor_or_ours,
     variants = function() return { 1, 10, 100, 1000 } end,
     run = function(bench, client, count, number, record)
       local process = shell.start(bench.command(client, "fan", count, QUEUE, number), SECONDS)
@@ -169,7 +175,7 @@ local function subscriptions(name, part, pace)
 end
 
 subscriptions("subscriptions", 1, "")
-subscriptions("subscriptions-paced", 0.1, " 500")
+subscriptions("subscriptions-paced", 0.1, " 500", 2)
 
 -- Of a thousand events a tenth would not fill the window once: what was measured would be the start.
 local WARM = 2000

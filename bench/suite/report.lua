@@ -115,6 +115,7 @@ local function throughput(run)
     .. main_table(run, samples.rate)
 end
 
+local function p50_ms(figures) return figures.p50_us / 1000 end
 local function p99_ms(figures) return figures.p99_us / 1000 end
 
 -- Per cent of the processors.
@@ -193,6 +194,35 @@ local function scatter(run)
   return text .. row(taken) .. "\nThe last row: how much of the processors of this virtual machine its host had for others "
     .. "(steal in /proc/stat),\nof all clients' samples the median, the least and the most. Slow events are slower then, "
     .. "whoever sends them.\n"
+end
+
+-- The jobs of few clients in many turns.
+local function close(run)
+  local floor = floor_of(run.clients)
+  local text = ("\n## Close to one another\n\nOnce more %s, the library and who else is near, in turns with nobody between "
+    .. "them:\nwhat lies closer than the tables before can tell. × is the median of the ratios of so many turns.\n\n")
+    :format(floor)
+  -- `columns`: { title, what of the figures }; the turns are those in which the first is known of both.
+  local function lay(job, columns)
+    local titles = { "client", "turns" }
+    for _, column in ipairs(columns) do titles[#titles + 1] = column[1] end
+    text = text .. heading(titles)
+    of_clients(run, function(client)
+      if not run.taken:median(job, client.name, columns[1][2]) then return end
+      local ratio = run.taken:ratio(columns[1][2], { job, client.name }, { job, floor })
+      local cells = { client.name, tostring(ratio and ratio.turns or 0) }
+      for _, column in ipairs(columns) do
+        cells[#cells + 1] = cell(run, client, job, column[2], against(run, client, job, column[2], floor))
+      end
+      text = text .. row(cells)
+    end)
+    text = text .. "\n"
+  end
+  lay("publish-none, close", { { "no confirms, events/s", samples.rate }, { "CPU, µs", samples.cpu_us } })
+  lay("latency, close", { { "p50, ms", p50_ms }, { "p99, ms", p99_ms } })
+  text = text .. "And of the turns in which the host left the machine alone, as above:\n\n"
+  lay("latency, close", { { "p99, ms", quiet_p99_ms } })
+  return text
 end
 
 local function seconds(figures) return figures.seconds end
@@ -298,8 +328,8 @@ end
 ---@return string markdown, string svg
 function report.write(taken, clients)
   local run = { taken = taken, clients = clients, settings = taken.settings, notes = new_notes() }
-  local body = cpu(run) .. throughput(run) .. latency(run) .. scatter(run) .. topology(run) .. json(run) .. workers(run)
-    .. growth(run)
+  local body = cpu(run) .. throughput(run) .. latency(run) .. scatter(run) .. close(run) .. topology(run) .. json(run)
+    .. workers(run) .. growth(run)
   local text = HEAD .. ("\n%s events a round, rounds: %d (the topology and the reconnect: one; of publishing, "
     .. "consuming and JSON of\n1 MB three turns in each, of the latency nine), medians. A tenth more comes before each "
     .. "clock starts.\n\nIn each turn all clients run once, and each turn begins with the next of them. The "
