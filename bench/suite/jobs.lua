@@ -34,8 +34,9 @@ local function outcome(process, seconds)
   local found = code == 0 and figures(out)
   if found then return found end
   if code == 124 then return nil, ("did not end within %d s"):format(seconds or SECONDS) end
-  local last = said:gsub("%s+$", ""):match "[^\n]*$"
-  return nil, last ~= "" and last or "exit code " .. tostring(code)
+  -- The last that is not indented, as the lines of a backtrace are.
+  local last = ("\n" .. said):match ".*\n(%S[^\n]*)"
+  return nil, last or "exit code " .. tostring(code)
 end
 
 local function one(bench, client, job, count, extra, seconds)

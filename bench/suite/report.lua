@@ -200,13 +200,13 @@ end
 local function close(run)
   local floor = floor_of(run.clients)
   local text = ("\n## Close to one another\n\nOnce more %s, the library and who else is near, in turns with nobody between "
-    .. "them:\nwhat lies closer than the tables before can tell. × is the median of the ratios of so many turns.\n\n")
+    .. "them:\nwhat lies closer than the tables before can tell. × is the median of the ratios of so many turns.\n")
     :format(floor)
   -- `columns`: { title, what of the figures }; the turns are those in which the first is known of both.
   local function lay(job, columns)
     local titles = { "client", "turns" }
     for _, column in ipairs(columns) do titles[#titles + 1] = column[1] end
-    text = text .. heading(titles)
+    text = text .. "\n" .. heading(titles)
     of_clients(run, function(client)
       if not run.taken:median(job, client.name, columns[1][2]) then return end
       local ratio = run.taken:ratio(columns[1][2], { job, client.name }, { job, floor })
@@ -216,11 +216,10 @@ local function close(run)
       end
       text = text .. row(cells)
     end)
-    text = text .. "\n"
   end
   lay("publish-none, close", { { "no confirms, events/s", samples.rate }, { "CPU, µs", samples.cpu_us } })
   lay("latency, close", { { "p50, ms", p50_ms }, { "p99, ms", p99_ms } })
-  text = text .. "And of the turns in which the host left the machine alone, as above:\n\n"
+  text = text .. "\nAnd of the turns in which the host left the machine alone, as above:\n"
   lay("latency, close", { { "p99, ms", quiet_p99_ms } })
   return text
 end

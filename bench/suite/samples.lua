@@ -116,8 +116,11 @@ function samples:over(name, of)
   return { median = middle, least = list[1], most = list[#list] }
 end
 
---- Why the last attempt failed, when it did.
-function samples:failure(name, client, variant) return self.failures[key(name, client, variant)] end
+--- Why the last attempt failed, when none succeeded.
+function samples:failure(name, client, variant)
+  local id = key(name, client, variant)
+  return not self.sets[id] and self.failures[id] or nil
+end
 
 -- What is asked of figures.
 function samples.cpu_us(figures) return figures.cpu / figures.events * 1e6 end
