@@ -108,6 +108,14 @@ for _, client in ipairs(clients) do
       end)
     end
 
+    if client.floor then
+      it("measures latencies in one process", function()
+        local found = line_of(client, "latency-together", "peer.together", { "p50_us", "p99_us", "p999_us" })
+        assert.are.equal(ALL, found.events)
+        assert.is_true(found.p50_us > 0 and found.p50_us <= found.p99_us and found.p99_us <= found.p999_us)
+      end)
+    end
+
     if client.floor or client.ours then
       it("tells how often it was woken", function()
         local queue = "peer.woken." .. client.name:gsub("%W", "")
@@ -167,7 +175,14 @@ describe("samples", function()
     assert.is_nil(taken:ratio(samples.cpu_us, { "consume", "other" }, { "publish", "floor" }))
     assert.is_nil(taken:ratio(samples.wakeups, { "publish", "other" }, { "publish", "floor" }))
     assert.are.same({ least = 0.4, most = 1.6 }, taken:spread("publish", "floor", samples.field "p99_us"))
+  end)
+
+  it("says why one has no figure, and nothing of one turn of many that failed", function()
+    local taken = samples.new()
+    taken:record(1, "publish", "other", nil, nil, "broken")
     assert.are.equal("broken", taken:failure("publish", "other"))
+    taken:record(2, "publish", "other", nil, { cpu = 1, events = 1 })
+    assert.is_nil(taken:failure("publish", "other"))
   end)
 
   it("reads what it has written", function()

@@ -81,7 +81,16 @@ plain("publish-none", 1, { turns = 3 })
 plain("latency", 0.05, { turns = 9 })  -- short ones: what disturbs the machine is in few of them
 -- What lies so close that the turns of all do not tell it: of few, with nobody between, in many turns.
 plain("publish-none, close", 1, { program = "publish-none", turns = 10, takes = next_to_the_floor })
-plain("latency, close", 0.05, { program = "latency", turns = 20, takes = floor_or_ours })
+jobs[#jobs + 1] = {
+  name = "latency, close", count = share(0.05), turns = 20, takes = floor_or_ours,
+  run = function(bench, client, count, _, record)
+    record("latency, close", one(bench, client, "latency", count))
+    bench.node:clear()
+    if not client.floor then return end
+    record("latency together, close", one(bench, client, "latency-together", count))
+    bench.node:clear()
+  end,
+}
 plain("topology", 0.05, { once = true })
 
 -- CPU of a process so far, in seconds: the kernel's ticks are hundredths.

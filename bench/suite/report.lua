@@ -202,25 +202,35 @@ local function close(run)
   local text = ("\n## Close to one another\n\nOnce more %s, the library and who else is near, in turns with nobody between "
     .. "them:\nwhat lies closer than the tables before can tell. × is the median of the ratios of so many turns.\n")
     :format(floor)
-  -- `columns`: { title, what of the figures }; the turns are those in which the first is known of both.
-  local function lay(job, columns)
+  -- `columns`: { title, what of the figures }; the turns are those in which the first is known of both. `apart`, of a job:
+  -- what only the floor does, and how that is called.
+  local function lay(job, columns, apart)
     local titles = { "client", "turns" }
     for _, column in ipairs(columns) do titles[#titles + 1] = column[1] end
     text = text .. "\n" .. heading(titles)
-    of_clients(run, function(client)
-      if not run.taken:median(job, client.name, columns[1][2]) then return end
-      local ratio = run.taken:ratio(columns[1][2], { job, client.name }, { job, floor })
-      local cells = { client.name, tostring(ratio and ratio.turns or 0) }
+    local function line(title, client, name)
+      if not run.taken:median(name, client.name, columns[1][2]) then return end
+      local ratio = run.taken:ratio(columns[1][2], { name, client.name }, { job, floor })
+      local cells = { title, tostring(ratio and ratio.turns or 0) }
       for _, column in ipairs(columns) do
-        cells[#cells + 1] = cell(run, client, job, column[2], against(run, client, job, column[2], floor))
+        cells[#cells + 1] = cell(run, client, name, column[2],
+          with_ratio(run, column[2], { name, client.name }, { job, floor }))
       end
       text = text .. row(cells)
+    end
+    of_clients(run, function(client)
+      line(client.name, client, job)
+      if apart and client.floor then line(client.name .. apart[2], client, apart[1]) end
     end)
   end
   lay("publish-none, close", { { "no confirms, events/s", samples.rate }, { "CPU, µs", samples.cpu_us } })
-  lay("latency, close", { { "p50, ms", p50_ms }, { "p99, ms", p99_ms } })
+  text = text .. ("\n%s publishes from a process of its own, while the other waits; in one process it does both, as the "
+    .. "library does.\n"):format(floor)
+  local together = { "latency together, close", ", one process" }
+  lay("latency, close", { { "p50, ms", p50_ms }, { "p99, ms", p99_ms }, { "CPU, µs", samples.cpu_us },
+    { "wake-ups", samples.wakeups } }, together)
   text = text .. "\nAnd of the turns in which the host left the machine alone, as above:\n"
-  lay("latency, close", { { "p99, ms", quiet_p99_ms } })
+  lay("latency, close", { { "p99, ms", quiet_p99_ms } }, together)
   return text
 end
 

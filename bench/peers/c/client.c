@@ -19,6 +19,7 @@
 #include <amqp_tcp_socket.h>
 #endif
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -102,6 +103,11 @@ static double wall_seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static struct timespec timespec_of(double seconds) {
+  struct timespec t = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+  return t;
 }
 
 static double seconds_of(int who) {
@@ -329,7 +335,7 @@ static void send_at_rate(amqp_connection_state_t connection, const char *queue, 
   while (c.sent < events) {
     double pause = start + (double)c.sent / RATE - wall_seconds();
     if (pause > 0) {
-      struct timespec t = {(time_t)pause, (long)((pause - (double)(time_t)pause) * 1e9)};
+      struct timespec t = timespec_of(pause);
       nanosleep(&t, NULL);
     }
     sent[c.sent] = wall_seconds();
@@ -342,6 +348,15 @@ static void send_at_rate(amqp_connection_state_t connection, const char *queue, 
     if (n <= 0) fail("cannot tell the times");
     done += (size_t)n;
   }
+}
+
+static void finish_latency(const double *sent, double *taken, uint64_t events) {
+  for (uint64_t i = 0; i < warm + events; i++) taken[i] -= sent[i];
+  qsort(taken + warm, events, sizeof *taken, by_value);
+  char more[128];
+  snprintf(more, sizeof more, " p50_us=%.0f p99_us=%.0f p999_us=%.0f", percentile(taken + warm, events, 500),
+           percentile(taken + warm, events, 990), percentile(taken + warm, events, 999));
+  finish(warm + events, more);
 }
 
 static void latency(char *url, const char *queue, uint64_t events) {
@@ -369,12 +384,40 @@ static void latency(char *url, const char *queue, uint64_t events) {
     done += (size_t)n;
   }
   waitpid(child, NULL, 0);
-  for (uint64_t i = 0; i < all; i++) taken[i] -= sent[i];
-  qsort(taken + warm, events, sizeof *taken, by_value);
-  char more[128];
-  snprintf(more, sizeof more, " p50_us=%.0f p99_us=%.0f p999_us=%.0f", percentile(taken + warm, events, 500),
-           percentile(taken + warm, events, 990), percentile(taken + warm, events, 999));
-  finish(all, more);
+  finish_latency(sent, taken, events);
+}
+
+/* Publisher and consumer by turns in one thread, as the library has them. */
+static void latency_together(char *url, const char *queue, uint64_t events) {
+  uint64_t all = warm + events, got = 0;
+  amqp_connection_state_t connection = open_connection(url), sender = open_connection(url);
+  declare(connection, queue);
+  subscribe(connection, CHANNEL, queue);
+  confirm_select(sender);
+  double *sent = calloc(all, sizeof *sent), *taken = calloc(all, sizeof *taken);
+  confirms c = {calloc(all + 1, 1), 0, 0, 0};
+  if (sent == NULL || taken == NULL || c.settled == NULL) fail("out of memory");
+  struct pollfd either[2] = {{amqp_get_sockfd(connection), POLLIN, 0}, {amqp_get_sockfd(sender), POLLIN, 0}};
+  begin();
+  double start = wall_seconds();
+  while (got < all) {
+    double now = wall_seconds(), due = c.sent < all ? start + (double)c.sent / RATE : now + WAIT_SECONDS;
+    if (due <= now) {
+      sent[c.sent] = now;
+      send_event(sender, queue, ++c.sent);
+      continue;
+    }
+    struct timespec t = timespec_of(due - now);
+    int ready = ppoll(either, 2, &t, NULL);
+    if (ready < 0 || (ready == 0 && c.sent == all)) fail("events are missing");
+    if (either[1].revents)
+      while (c.confirmed < c.sent && take_confirm(sender, &c, 0)) {}
+    if (either[0].revents) {
+      do take(connection, &taken[got++]);
+      while (got < all && (amqp_data_in_buffer(connection) || amqp_frames_enqueued(connection)));
+    }
+  }
+  finish_latency(sent, taken, events);
 }
 
 static void topology(char *url, const char *queue, uint64_t count) {
@@ -404,6 +447,7 @@ int main(int argc, char **argv) {
   else if (strcmp(job, "publish-none") == 0) publish_unconfirmed(url, queue, events);
   else if (strcmp(job, "consume") == 0) consume(url, queue, events);
   else if (strcmp(job, "latency") == 0) latency(url, queue, events);
+  else if (strcmp(job, "latency-together") == 0) latency_together(url, queue, events);
   else if (strcmp(job, "topology") == 0) topology(url, queue, events);
   else if (strcmp(job, "fan") == 0 && more > 0 && more < 2047) fan(url, queue, events, more);
   else {
