@@ -224,8 +224,8 @@ local function close(run)
     end)
   end
   lay("publish-none, close", { { "no confirms, events/s", samples.rate }, { "CPU, µs", samples.cpu_us } })
-  text = text .. ("\n%s publishes from a process of its own, while the other waits; in one process it does both, as the "
-    .. "library does.\n"):format(floor)
+  text = text .. ("\nOf %s the publisher is a process of its own; in one process it does both by turns, as the library "
+    .. "does. CPU and wake-ups\nas in the table of all clients.\n"):format(floor)
   local together = { "latency together, close", ", one process" }
   lay("latency, close", { { "p50, ms", p50_ms }, { "p99, ms", p99_ms }, { "CPU, µs", samples.cpu_us },
     { "wake-ups", samples.wakeups } }, together)
