@@ -60,8 +60,8 @@ describe("eventbus check", function()
     assert(bus:flush())
     -- Delivered, and not settled as long as nobody polls.
     assert(bus:subscribe("busy", function() end, { prefetch = 2000, retry = false, dead_letter = false }))
-    -- Consumers come with the statistics, of each queue in its own time.
-    check_until({}, "'busy consumers'=1;.*'dead.deep consumers'=0;.*'deep consumers'=0;")
+    -- What a queue has comes with the statistics, of each in its own time, and may at first be of before the events.
+    check_until({}, "'busy consumers'=1;.*'dead.deep consumers'=0;.*'deep depth'=12;.*'deep consumers'=0;")
   end)
 
   teardown(function()

@@ -1,7 +1,7 @@
 -- children: the demo's processes, each with a log file of its own.
 --
--- Whatever happens to the demo, none of them stays behind: a reaper, told every pid, acts when our end of its pipe closes,
--- and removes the folder.
+-- Whatever happens to the demo, none of them stays behind: a reaper acts when our end of its pipe closes, and removes the
+-- folder. A child writes its own pid into the folder before it tells us, so no moment is too early for us to be killed.
 
 local socket = require "socket"
 
@@ -11,23 +11,27 @@ children.__index = children
 local function quote(text) return "'" .. tostring(text):gsub("'", "'\\''") .. "'" end
 children.quote = quote
 
--- Signals of the terminal reach it too, and it must outlive us. A pid counts only while it still runs one of our files.
+-- Signals of the terminal reach it too, and it must outlive us. A pid counts only while it still runs one of our files;
+-- one that is just becoming another program shows no words, and is looked at again.
 -- A broker in the folder has a guard of its own, which needs the folder until it is done.
 local REAPER = [[
 trap '' INT TERM HUP
 read -r folder
-pids=
-while read -r pid; do pids="$pids $pid"; done
+cat >/dev/null
+pids=$(cat "$folder/pids" 2>/dev/null)
 ours() {
   case "$(ps -ww -p "$1" -o stat=,args= 2>/dev/null)" in
-    Z*) return 1 ;;
+    ''|Z*) return 2 ;;
     *examples/*|*spec/support/*|*spec/chaos/*|*bench/*|*nginx:*/eventbus-*|*bin/eventbus\ *) return 0 ;;
     */eventbus-spec.*|*\ eventbus-spec.lua*) return 0 ;;
   esac
   return 1
 }
 left=
-for pid in $pids; do if ours "$pid"; then kill -TERM "$pid"; left="$left $pid"; fi; done
+for pid in $pids; do
+  ours "$pid"
+  case $? in 0) kill -TERM "$pid"; left="$left $pid" ;; 1) left="$left $pid" ;; esac
+done
 [ -z "$left" ] || sleep 2
 for pid in $left; do ours "$pid" && kill -KILL "$pid"; done
 tries=0
@@ -43,6 +47,7 @@ children.signal = signal
 function children.new(folder)
   local reaper = assert(io.popen(REAPER, "w"))
   reaper:write(folder, "\n")
+  reaper:flush()
   return setmetatable({ folder = folder, list = {}, reaper = reaper }, children)
 end
 
@@ -54,13 +59,12 @@ function children:start(name, command, environment)
   local path = ("%s/%s.log"):format(self.folder, name)
   -- The shell in between outlives Ctrl-C and keeps the exit code, which Lua 5.1 does not tell. The child itself, in a
   -- session of its own, gets no Ctrl-C: it stops when we ask it to.
-  local inner = ("echo $$; %s >%s 2>&1 </dev/null"):format(table.concat(words, " "), quote(path))
+  local inner = ("echo $$ >>%s && echo $$ && %s >%s 2>&1 </dev/null"):format(quote(self.folder .. "/pids"),
+    table.concat(words, " "), quote(path))
   local outer = ("exec 2>/dev/null; trap : INT TERM HUP; $(command -v setsid) sh -c %s; echo $? >%s"):format(
     quote(inner), quote(path .. ".code"))
   local pipe = assert(io.popen(outer, "r"))
   local child = { name = name, path = path, pipe = pipe, pid = assert(pipe:read("*l")), position = 0, tail = "" }
-  self.reaper:write(child.pid, "\n")
-  self.reaper:flush()
   -- Closing the state collects the pipe, and that waits for the child's end; this, younger, is collected first.
   child.last = setmetatable({}, { __gc = function() if child.pipe then signal(child, "KILL") end end })
   self.list[#self.list + 1] = child
