@@ -147,6 +147,17 @@ function Store:close()
   self._connection = nil
 end
 
+-- Where two make the file at once SQLite refuses one of them the WAL, and does not let it wait. Who begins to write waits
+-- for its turn; so this one does that, and asks again.
+local function use_wal(self)
+  for try = 1, 100 do
+    local ok, problem = pcall(self.query, self, "PRAGMA journal_mode = WAL")
+    if ok then return end
+    if try == 100 or not tostring(problem):find("locked", 1, true) then error(problem, 0) end
+    self:transaction(function() end)
+  end
+end
+
 --- Opens or makes the file. `schema` is a list of statements, run each time: CREATE TABLE IF NOT EXISTS. Without a path
 -- all is kept in memory.
 ---@param path? string
@@ -160,7 +171,7 @@ function store.open(path, schema)
   local self = setmetatable({ path = path or ":memory:", _environment = environment, _connection = connection }, Store)
   local ok, problem = pcall(function()
     -- WAL: who reads the numbers does not stop who writes them. FULL: a commit survives a power cut.
-    self:query "PRAGMA journal_mode = WAL"
+    use_wal(self)
     self:execute "PRAGMA synchronous = FULL"
     self:transaction(function()
       self:execute "CREATE TABLE IF NOT EXISTS eventbus_seen (id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID"
