@@ -81,7 +81,7 @@ function demo:start_services()
   local peer = self.children:start("outside", { lua, root .. "examples/demo/endpoint.lua", self.folder })
   peer.may_be_killed = true
   self.watch:follow(peer, "peer")
-  local endpoint = self.watch:wait(5, function() return peer.said[1] and peer.said[1]:match("http://%S+") end)
+  local endpoint = self.watch:wait(30, function() return peer.said[1] and peer.said[1]:match("http://%S+") end)
   check(endpoint, "Telegram and a carrier are played by %s", tostring(endpoint))
   self.peer = peer
   self.environment = {
@@ -98,7 +98,7 @@ function demo:start_services()
     self.watch:follow(child, kind)
     self[file] = child
   end
-  check(self.watch:wait(15, function()
+  check(self.watch:wait(60, function()
     for _, service in ipairs(SERVICES) do
       if not self[service[1]].ready then return false end
     end
@@ -125,14 +125,14 @@ function demo:order_life()
   local oms = self.children:start("oms", { lua, root .. "examples/oms.lua", "order_42", "tenant_abc" }, self.environment)
   oms.may_be_killed = true
   self.watch:follow(oms, "publisher")
-  self.watch:wait(15, function() return children.ended(oms) end)
+  self.watch:wait(60, function() return children.ended(oms) end)
   self.watch:poll(true)
   check(children.wait(oms, 1) == 0, "the OMS has published %d events, each confirmed", #self.watch.published)
-  local done = self.watch:wait(10, function() return not self:outstanding() end)
+  local done = self.watch:wait(60, function() return not self:outstanding() end)
   check(done, done and "every queue it reaches has handled every event" or self:outstanding())
   for _, expected in ipairs { { "order.shipped", "notification.orders" }, { "product.stock.low", "warehouse.stock" } } do
     local type, queue = expected[1], expected[2]
-    check(self.watch:wait(5, function() return #self.watch:said { queue = queue, type = type, outcome = "done" } > 0 end),
+    check(self.watch:wait(30, function() return #self.watch:said { queue = queue, type = type, outcome = "done" } > 0 end),
       "a service's own %s has reached %s", type, queue)
   end
 end
@@ -160,22 +160,21 @@ function demo:failing_handler()
   self:carrier(false)
   self.late = eventbus.assert(self.bus:publish("orders", "order.processing", { order_id = "order_late" },
     { tenant_id = "tenant_abc", correlation_id = "req_order_late" }))
-  local attempts = self.watch:wait(20, function()
+  local attempts = self.watch:wait(60, function()
     local said = self.watch:said { queue = "order.processing", id = self.late }
     return #said > RETRIES and said
   end)
   check(attempts, "the handler was called %d times", RETRIES + 1)
   for i = 2, #attempts do
-    local gap = attempts[i].at - attempts[i - 1].at
-    -- A line is written when the copy is confirmed, later than the delay began: what we see may be shorter.
-    check(attempts[i].attempt == i and gap >= DELAY / 2 and gap < DELAY + 2, "attempt %d came %.2f s after attempt %d",
-      i, gap, i - 1)
+    -- As the carrier saw them: a service writes its line when the copy is confirmed, later than the delay began.
+    local gap = self.peer.refused[i] - self.peer.refused[i - 1]
+    check(attempts[i].attempt == i and gap > DELAY - 0.01, "attempt %d came %.2f s after attempt %d", i, gap, i - 1)
   end
 end
 
 function demo:dead_letter()
   screen.section "The dead letter"
-  local letter = self.watch:wait(5, function() return self.bus:get("deadletter.orders") end)
+  local letter = self.watch:wait(30, function() return self.bus:get("deadletter.orders") end)
   check(letter, "deadletter.orders holds it")
   local headers, names = letter:headers(), {}
   for name in pairs(headers) do
@@ -197,9 +196,9 @@ function demo:replay()
   self:carrier(true)
   eventbus.assert(self.letter:replay { exchange = "", routing_key = "order.processing" })
   check(true, "published to order.processing again as it was, confirmed, then taken off the dead letters")
-  check(self.watch:wait(10, function() return self:handled("order.processing", self.late) end),
+  check(self.watch:wait(60, function() return self:handled("order.processing", self.late) end),
     "this time the handler succeeds")
-  check(self.watch:wait(5, function()
+  check(self.watch:wait(30, function()
     for _, said in ipairs(self.watch:said { queue = "notification.orders", type = "order.shipped" }) do
       if said.details[1]:find("order_late", 1, true) then return true end
     end

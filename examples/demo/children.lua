@@ -27,13 +27,15 @@ ours() {
   esac
   return 1
 }
-left=
+asked= unknown=
 for pid in $pids; do
   ours "$pid"
-  case $? in 0) kill -TERM "$pid"; left="$left $pid" ;; 1) left="$left $pid" ;; esac
+  case $? in 0) kill -TERM "$pid"; asked="$asked $pid" ;; 1) unknown="$unknown $pid" ;; esac
 done
-[ -z "$left" ] || sleep 2
-for pid in $left; do ours "$pid" && kill -KILL "$pid"; done
+[ -z "$unknown" ] || sleep 2
+for pid in $unknown; do if ours "$pid"; then kill -TERM "$pid"; asked="$asked $pid"; fi; done
+[ -z "$asked" ] || sleep 2
+for pid in $asked; do ours "$pid" && kill -KILL "$pid"; done
 tries=0
 while [ -d "$folder/broker" ] && [ $tries -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
 case "$folder" in */eventbus-*) rm -rf "$folder" ;; esac
@@ -99,8 +101,11 @@ end
 --- Waits for a child that ends by itself; its exit code (128 + n after signal n), nil after the deadline.
 function children.wait(child, seconds)
   local deadline = socket.gettime() + seconds
-  while not children.ended(child) do
-    if socket.gettime() > deadline then return nil end
+  while true do
+    -- Looked at before: the last look is one after the deadline.
+    local late = socket.gettime() > deadline
+    if children.ended(child) then break end
+    if late then return nil end
     socket.sleep(0.05)
   end
   if child.pipe then
@@ -120,7 +125,7 @@ function children:stop()
     if child.pipe then signal(child, "TERM") end
   end
   for _, child in ipairs(self.list) do
-    if child.pipe and not children.wait(child, 8) then
+    if child.pipe and not children.wait(child, 20) then
       signal(child, "KILL")
       children.wait(child, 2)
       child.code = 137

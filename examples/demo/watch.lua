@@ -26,7 +26,7 @@ end
 
 --- Follows a child. kind: "service", "silent" (a service that is counted, not shown), "publisher" or "peer".
 function watch:follow(child, kind)
-  child.kind, child.details, child.said = kind, {}, {}
+  child.kind, child.details, child.said, child.refused = kind, {}, {}, {}
   self.list[#self.list + 1] = child
 end
 
@@ -89,6 +89,7 @@ local function read_peer(self, child, line)
   local record = parse(self, line) or { at = self:now(), text = line }
   record.colour = "dim"
   table.insert(child.said, record.text)
+  if record.text:find("/shipments -> 503", 1, true) then table.insert(child.refused, record.at) end
   return record
 end
 
