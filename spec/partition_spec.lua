@@ -55,7 +55,7 @@ describe("a stream", function()
   -- It is how RabbitMQ 3.10 reads a stream, and no mistake of it: the session must not take it for one.
   it("may send more than the prefetch: whole chunks of what was written at once", function()
     for i = 1, 500 do assert(bus:publish_async("", "order.created", { n = i }, { routing_key = "log" })) end
-    eventbus.assert(bus:flush(10))
+    eventbus.assert(bus:flush(60))
     local before = bus:stats().core.control.connections
     local seen = 0
     local subscription = eventbus.assert(bus:subscribe("log", function()
@@ -148,7 +148,7 @@ describe("partitions by consistent hash", function()
     local workers = {}
     for i = 1, 2 do
       workers[i] = program.start("partition", { program.lua(), "examples/scaling/partition.lua", tostring(i), "2", "2" },
-        { RABBITMQ_URL = node.url, WORK_MS = "1" })
+        { RABBITMQ_URL = node.url, WORK_MS = "1", STANDBY_S = "20" })
       wait_until(function() return workers[i]:output():find("own", 1, true) end, 60, "a worker consumes")
     end
     for n = 1, 3 do

@@ -4,7 +4,8 @@
 -- with a single active consumer the broker feeds the first, and the next when that is gone. So each takes its own before any
 -- other.
 --
--- WORK_MS  how long the handler takes for each event (2)
+-- WORK_MS    how long the handler takes for each event (2)
+-- STANDBY_S  how long after its own partitions it stands by for the others (3): when their workers have come
 
 local eventbus = require "eventbus"
 local socket = require "socket"
@@ -33,7 +34,7 @@ for i = 1, partitions do
   if is_own(i) then subscribe(i) end
 end
 say "own"
-local standby = socket.gettime() + 3
+local standby = socket.gettime() + tonumber(os.getenv "STANDBY_S" or "3")
 eventbus.assert(bus:run { signals = true, tick_interval = 0.5, tick = function()
   if not standby or socket.gettime() < standby then return end
   standby = nil

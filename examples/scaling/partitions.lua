@@ -77,7 +77,8 @@ takeover.title = "the active consumer of a partition is killed under way: the on
 function takeover.run(site)
   local events, exchange = 600, "scaling.orders.by-key"
   eventbus.assert(site.bus:declare(topology(2, exchange, "partition")))
-  local list, handled = start(site, 2, 2, "10")
+  -- So slow that much is left when it is killed, also where publishing takes long.
+  local list, handled = start(site, 2, 2, "50")
   local victim, heir = list[1], list[2]
   site:publish("scaling.orders", events, { header = "partition", in_order = true }, 100)
   site:wait(function() return handled:read().by[victim] >= 50 end, "the first worker is under way")
