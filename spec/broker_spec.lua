@@ -12,7 +12,7 @@ end
 
 local function answers(port)
   local client = socket.tcp()
-  client:settimeout(2)
+  client:settimeout(20)
   if not client:connect("127.0.0.1", port) then return false end
   client:send("AMQP\0\0\9\1")
   local octet = client:receive(1)
@@ -57,7 +57,7 @@ describe("the shared broker", function()
 
   it("answers on its management API", function()
     local http = require "socket.http"
-    http.TIMEOUT = 5
+    http.TIMEOUT = 20
     local body, code = http.request(broker.shared().management_url .. "/api/overview")
     assert.are.equal(200, code)
     assert.matches("rabbitmq_version", body)
@@ -143,7 +143,7 @@ describe("a private broker", function()
     assert.is_nil(octet)
     assert.are.equal("timeout", err)
     b:thaw()
-    client:settimeout(5)
+    client:settimeout(20)
     assert.are.equal("\1", (client:receive(1)))
     client:close()
   end)

@@ -55,7 +55,7 @@ describe("eventbus.connect", function()
   end)
 
   it("reads RABBITMQ_PREFETCH and names itself after the source", function()
-    local names = shared:query(([=[[rabbit_misc:format("~0p~n", [rabbit_reader:info(P, [client_properties])]) || P
+    local names = shared:query(([=[[rabbit_misc:format("~0p~n", [(catch rabbit_reader:info(P, [client_properties]))]) || P
       <- rabbit_networking:connections()]]=]))
     assert.is_truthy(names:find("bus%-spec@"), names)
   end)
@@ -226,7 +226,7 @@ describe("bus:flush", function()
     for i = 1, 5 do
       eventbus.assert(bus:publish_async("", i % 2 == 0 and "nobody" or "all", {}, { mandatory = true }))
     end
-    local ok, err = bus:flush(10)
+    local ok, err = bus:flush(30)
     assert.is_nil(ok)
     assert.are.equal(2, err.failed)
     assert.are.equal("returned", err.code)
@@ -265,6 +265,10 @@ describe("bus:flush", function()
     assert.are.equal("timeout", select(2, other:flush(0.1)).code)
     eventbus.assert(other:publish_async("orders", "x", {}, { timeout = 0.1 }))
     assert.are.equal("timeout", select(2, other:flush(0.5)).code)
+    wait_until(function()
+      other:poll()
+      return other:stats().pending == 1
+    end, 30, "the second has failed")
     own:thaw()
     local ok, err = other:flush(30)
     assert.is_nil(ok)
@@ -287,7 +291,7 @@ describe("bus:flush", function()
     end
     collectgarbage()
     assert.is_true(collected > 0)
-    assert.is_true(other:flush(10))
+    assert.is_true(other:flush(60))
     other:close()
     bus:purge("all")
   end)
@@ -375,7 +379,7 @@ describe("bus:close", function()
       said[#said + 1] = level .. text
     end })
     eventbus.assert(other:publish_async("", "nobody", {}, { mandatory = true }))
-    local ok, err = other:close()
+    local ok, err = other:close(30)
     assert.is_nil(ok)
     assert.are.equal("returned", err.code)
     said = table.concat(said, "\n")
@@ -386,7 +390,7 @@ describe("bus:close", function()
     local other = connect { url = url }
     local tickets = {}
     for i = 1, 200 do tickets[i] = eventbus.assert(other:publish_async("orders", "x", {})) end
-    assert.is_true(other:close())
+    assert.is_true(other:close(30))
     for i = 1, 200 do assert.are.equal("confirmed", (tickets[i]:state())) end
     assert.are.equal(200, bus:purge("all"))
   end)
@@ -551,7 +555,7 @@ describe("what must not wait", function()
       other:stop()
       return nil, "on purpose"
     end, { retry = false, dead_letter = { exchange = "orders" } }))
-    assert.is_true(other:run { timeout = 20 })
+    assert.is_true(other:run { timeout = 20, stop_timeout = 30 })
     kept = nil
     assert.are.equal(2, #raised)
     for _, why in ipairs(raised) do assert.is_truthy(tostring(why):find("must not wait", 1, true), tostring(why)) end

@@ -169,15 +169,15 @@ describe("eventbus check", function()
       local before = tonumber(read(state):match('"published":(%d+)'))
       for _ = 1, 120 do assert(bus:publish_async("", "dead.deep", {})) end
       assert(bus:flush())
-      local rate
+      local rate = 0
       wait_until(function()
         a_minute_later()
         local r = sample()
-        rate = tonumber(r.out:match("'dead.deep rate'=([%d.]+);"))
-        return rate and rate > 0, r.out
+        -- The server takes its counts once a second, also in the midst of the 120: then they come in parts.
+        rate = rate + (tonumber(r.out:match("'dead.deep rate'=([%d.]+);")) or 0)
+        return tonumber(read(state):match('"published":(%d+)')) == before + 120, r.out
       end, 30, "the traffic is seen")
-      assert.is_true(rate > 1 and rate <= 2)
-      assert.are.equal(before + 120, tonumber(read(state):match('"published":(%d+)')))
+      assert.is_true(rate > 1 and rate < 2.01, rate)
 
       a_minute_later(function(record)
         record.streak, record.slots = 2, {}

@@ -133,6 +133,14 @@ describe("eventbus doctor", function()
       assert(api:request("PUT", api:path("queues", name), { durable = durable ~= false, arguments = arguments }))
     end
 
+    -- As the doctor is told of it: of a list, which the server keeps for a while.
+    local function listed(name)
+      for _, each in ipairs(assert(api:queues())) do
+        if each.name == name then return each end
+      end
+      return {}
+    end
+
     it("names what is missing, and what is declared otherwise", function()
       local said = examine(url, T[1], T[2])
       local missing = finding(said, "topology", "error")
@@ -151,7 +159,7 @@ describe("eventbus doctor", function()
 
     it("names dead letters, and does not ask who reads them", function()
       eventbus.assert(bus:publish("", "x.y", {}, { routing_key = "deadletter.orders" }))
-      wait_until(function() return api:get(api:path("queues", "deadletter.orders")).messages == 1 end, 20, "it is counted")
+      wait_until(function() return listed("deadletter.orders").messages == 1 end, 20, "it is counted")
       contains(finding(examine(url), "dead letters", "warn").message, "deadletter.orders (1)")
     end)
 
@@ -166,7 +174,7 @@ describe("eventbus doctor", function()
       assert.are.same(json.array { "lazy" }, finding(said, "lazy queues", "warn").names)
       assert(api:request("PUT", api:path("policies", "dlx"), { pattern = "^bare$", ["apply-to"] = "queues",
         definition = { ["dead-letter-exchange"] = "deadletter" } }))
-      wait_until(function() return api:get(api:path("queues", "bare")).policy == "dlx" end, 20, "the policy holds")
+      wait_until(function() return listed("bare").policy == "dlx" end, 20, "the policy holds")
       has_none(examine(url), "delivery limit", "error")
     end)
 
@@ -175,7 +183,7 @@ describe("eventbus doctor", function()
         ["x-dead-letter-routing-key"] = "gone" })
       assert.are.same(json.array { "gone.retry.5000" }, finding(examine(url), "retries", "warn").names)
       eventbus.assert(bus:publish("", "x.y", {}, { routing_key = "gone.retry.5000" }))
-      wait_until(function() return api:get(api:path("queues", "gone.retry.5000")).messages == 1 end, 20, "it is counted")
+      wait_until(function() return listed("gone.retry.5000").messages == 1 end, 20, "it is counted")
       contains(finding(examine(url), "retries", "error").message, "Their 1 messages vanish")
     end)
 

@@ -132,13 +132,13 @@ echo x >>%s/tries
 
   it("ends a program that takes too long, and all that it has started", function()
     local q, folder = queue(), program.folder()
-    local p = start(q, { "--timeout", "3s", "--retry-count", "0", "--", shell(([[
+    local p = start(q, { "--timeout", "10s", "--retry-count", "0", "--", shell(([[
 trap '' TERM
 sleep 1000 & echo $! >%s/child
 echo waiting >&2
 while :; do sleep 1; done]]):format(folder)) })
     publish(q, {})
-    assert.are.equal("it took longer than 3 s: waiting", (dead_letter(q)))
+    assert.are.equal("it took longer than 10 s: waiting", (dead_letter(q)))
     local child = io.open(folder .. "/child"):read("*l")
     wait_until(function()
       local result = os.execute("kill -0 " .. child .. " 2>/dev/null")
@@ -149,11 +149,11 @@ while :; do sleep 1; done]]):format(folder)) })
 
   it("ends after a while what its program has started and SIGTERM does not end (it went on)", function()
     local q, folder = queue(), program.folder()
-    local p = start(q, { "--timeout", "3s", "--retry-count", "0", "--", shell(([[
+    local p = start(q, { "--timeout", "10s", "--retry-count", "0", "--", shell(([[
 sh -c 'trap "" TERM; echo $$ >%s/child; exec sleep 600' >/dev/null 2>&1 &
 wait]]):format(folder)) })
     publish(q, {})
-    assert.are.equal("it took longer than 3 s", (dead_letter(q)))
+    assert.are.equal("it took longer than 10 s", (dead_letter(q)))
     local child = io.open(folder .. "/child"):read("*l")
     wait_until(function()
       local result = os.execute("kill -0 " .. child .. " 2>/dev/null")

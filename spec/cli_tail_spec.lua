@@ -88,7 +88,10 @@ describe("eventbus tail", function()
       return code
     end
     function self.ended(seconds)
-      return wait_until(self.code, seconds or 20, "tail ends")
+      local code = wait_until(self.code, seconds or 20, "tail ends")
+      -- Its reader, too: what tail has written is in the file then.
+      assert(self.program:wait(20), "the reader of tail's output ends")
+      return code
     end
     wait_until(function()
       return queues() > before and b:eval(([[lists:all(fun(Q) -> [{consumers, N}] = rabbit_amqqueue:info(Q, [consumers]),
@@ -202,7 +205,7 @@ describe("eventbus tail", function()
       order { n = 2 }
       return t.code()
     end, 30, "an event of the new connection is shown")
-    assert.are.equal(0, t.code())
+    assert.are.equal(0, t.ended())
     assert.matches("the connection is lost, trying again", t.err(), 1, true)
     assert.are.equal(2, #lines_of(t.out()))
   end)

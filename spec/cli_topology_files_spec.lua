@@ -195,7 +195,7 @@ describe("eventbus topology export", function()
     eventbus.assert(p.bus:publish("products", "product.created", { sku = "SKU001" }))
     local message = wait_until(function() return p.bus:get("search.products") end, 30, "the event is in its queue")
     message:reject(false)
-    wait_until(function() return p.broker:queue(p.vhost, "deadletter.search.products").messages == 1 end, 10,
+    wait_until(function() return p.broker:queue(p.vhost, "deadletter.search.products").messages == 1 end, 30,
       "the dead letter is in its queue")
     wait_until(function()
       local effective = p.api:get(p.api:path("queues", "deadletter.search.products")).effective_policy_definition
@@ -229,7 +229,7 @@ describe("--topology", function()
     local writer = program.start("writer", { "sh", "-c", 'exec cat "$1" >"$2"', "sh",
       file_of "return { queues = { piped = {} } }", pipe })
     finally(function() writer:stop() end)
-    local r = command.run({ "check", "--rules", "plugin", "--topology", pipe }, { seconds = 20 })
+    local r = command.run({ "check", "--rules", "plugin", "--topology", pipe }, { seconds = 60 })
     assert.are.equal(0, r.code, r.err)
     contains(r.out, 'queue: "piped"')
   end)

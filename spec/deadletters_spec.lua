@@ -70,6 +70,7 @@ describe("eventbus.deadletters", function()
       return seen < 5
     end))
     assert.are.equal(5, r.chosen)
+    wait_until(function() return count "dead" == 20 end, 30, "all are back")
     r = eventbus.assert(deadletters.remove(bus, "dead", { limit = 3 }))
     assert.are.equal(3, r.done)
     r = eventbus.assert(deadletters.remove(bus, "dead", { stop = function() return true end }))

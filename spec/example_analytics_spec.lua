@@ -81,12 +81,12 @@ describe("analytics", function()
     eventbus.assert(s.bus:flush(30))
     for round = 1, 3 do
       local p = s:spawn("analytics", { ANALYTICS_DB = path })
-      wait(function() return count() >= round * 60, count() end, 30, "some are counted")
+      wait(function() return count() >= round * 60, count() end, 120, "some are counted")
       p:signal "KILL"
       assert.equal(137, p:wait(20))
     end
     s:start("analytics", { ANALYTICS_DB = path })
-    wait(function() return s.node:queue(s.vhost, "analytics.events").messages == 0, count() end, 30, "all are handled")
+    wait(function() return s.node:queue(s.vhost, "analytics.events").messages == 0, count() end, 120, "all are handled")
     assert.equal(400, count())
     assert.equal(400, query("SELECT count(*) AS n FROM events")[1].n)
   end)
@@ -95,7 +95,7 @@ describe("analytics", function()
     for _ = 1, 2 do s:start("analytics", { ANALYTICS_DB = path }) end
     for i = 1, 100 do assert(s.bus:publish_async("orders", "order.processing", { order_id = "o" .. i })) end
     eventbus.assert(s.bus:flush(30))
-    wait(function() return count() == 100, count() end, 30, "all are counted")
+    wait(function() return count() == 100, count() end, 120, "all are counted")
   end)
 
   it("keeps numbers in memory without a file, and says that they will be gone", function()

@@ -143,7 +143,7 @@ describe("notification", function()
 
   it("waits, by retries, for the address of a customer it has not heard of yet", function()
     local server = s:mail_server()
-    local p = start(server, { RABBITMQ_RETRY_COUNT = "50" })
+    local p = start(server, { RABBITMQ_RETRY_COUNT = "500" })
     local id = s:publish "order.created"
     services.says(p, "no e-mail address is known for cust_123")
     s:publish "customer.created"

@@ -70,7 +70,7 @@ describe("search", function()
         { product_id = "p" .. i, sku = "S" .. i, name = "n" .. i, price = i }))
     end
     eventbus.assert(s.bus:flush(30))
-    wait(function() return s.node:queue(s.vhost, "search.products").messages == 0 end, 60, "all are indexed")
+    wait(function() return s.node:queue(s.vhost, "search.products").messages == 0 end, 300, "all are indexed")
     services.handled(p, s:publish("product.deleted", { product_id = "p7" }))
     p:stop()
 
@@ -93,7 +93,7 @@ describe("search", function()
     local engine = s:peer { { body = OK } }
     local port = engine.port
     engine:stop()
-    local p = start(engine, { RABBITMQ_RETRY_COUNT = "50" })
+    local p = start(engine, { RABBITMQ_RETRY_COUNT = "500" })
     local id = s:publish "product.created"
     services.says(p, "failed, will be retried in 200ms: 127.0.0.1")
     engine = s:peer { { body = OK }, port = port }

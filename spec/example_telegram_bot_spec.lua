@@ -99,7 +99,7 @@ describe("telegram_bot", function()
     local api = s:peer()
     local port = api.port
     api:stop()
-    local bot = s:start("telegram_bot", { TELEGRAM_API = api.url, RABBITMQ_RETRY_COUNT = "50" })
+    local bot = s:start("telegram_bot", { TELEGRAM_API = api.url, RABBITMQ_RETRY_COUNT = "500" })
     local id = s:publish("notification.telegram")
     services.says(bot, "connection refused")
     api = s:peer { port = port }

@@ -90,7 +90,7 @@ describe("warehouse", function()
   end)
 
   it("meets an order whose stock comes before its last attempt", function()
-    local p = s:start("warehouse", { WAREHOUSE_DB = path, RABBITMQ_RETRY_COUNT = "50" })
+    local p = s:start("warehouse", { WAREHOUSE_DB = path, RABBITMQ_RETRY_COUNT = "500" })
     local id = s:publish("order.confirmed", order("o1", { { sku = "A", quantity = 2 } }))
     services.says(p, "only 0 of A left")
     stock(p, "A", 5)

@@ -54,7 +54,7 @@ describe("a Go service of the platform", function()
     local event, key
     local subscription = eventbus.assert(bus:subscribe("interop", function(e, ctx) event, key = e, ctx.routing_key end))
     local out = run(("build/interop publish '%s' orders order.created tenant_go"):format(url))
-    local deadline = core.now() + 10
+    local deadline = core.now() + 30
     while not event and core.now() < deadline do bus:poll(0.2) end
     subscription:cancel()
     assert.is_truthy(event, out)

@@ -47,7 +47,7 @@ for _, host in ipairs(HOSTS) do
 
     it("ends, with nothing left in its loop", function()
       local p = programs[host]
-      assert.are.equal(0, p:wait(20), p:output())
+      assert.are.equal(0, p:wait(60), p:output())
       assert.is_truthy(p:output():find("\nend\n", 1, true), p:output())
     end)
   end)
@@ -57,7 +57,7 @@ end
 local function run(text)
   local p = program.start("loop", { program.lua(), "-e", 'local eventbus = require "eventbus"\n' .. text },
     { RABBITMQ_URL = url })
-  local code = p:wait(20)
+  local code = p:wait(60)
   return p:output(), code
 end
 

@@ -233,7 +233,7 @@ describe("the platform on a real broker", function()
         local target = queue.dead_letters or "deadletter." .. name
         local event = platform.example("order.created")
         assert(bus:publish("deadletter", "order.created", event.data, { routing_key = name .. ".failed" }))
-        wait(function() return broker:queue(vhost, target).messages == 1 end, 5, target .. " has it")
+        wait(function() return broker:queue(vhost, target).messages == 1 end, 30, target .. " has it")
         assert.same({ "order.created" }, drain(target))
       end
     end

@@ -199,7 +199,8 @@ describe("retries and dead letters", function()
     local deadline = core.now() + 180
     local function rest()
       local total = 0
-      for _, name in ipairs { "cut", "cut.retry.100" } do total = total + shared:queue(own_vhost, name).messages end
+      -- In the direction in which events go by themselves: one on its way is seen twice, never missed.
+      for _, name in ipairs { "cut.retry.100", "cut" } do total = total + shared:queue(own_vhost, name).messages end
       return total
     end
     while core.now() < deadline do

@@ -70,17 +70,24 @@ describe("Service Subscriptions", function()
 
   for _, row in ipairs(ROWS) do
     it(("| %s | %s |"):format(row[2], row[3]), function()
-      local expected, handled = {}, {}
+      local expected, handled, want = {}, nil, 0
       if row[4] == "all" then
         for _, type in pairs(published) do expected[type] = 1 end
       else
         for _, type in ipairs(row[4]) do expected[type] = 1 end
       end
-      for id, type in pairs(published) do
-        local pattern = "  " .. type:gsub("%p", "%%%0") .. "  " .. id:gsub("%p", "%%%0")
-          .. "  %S+  %S+  attempt 1  %d+ ms  done"
-        for _ in programs[row[1]]:output():gmatch(pattern) do handled[type] = (handled[type] or 0) + 1 end
-      end
+      for _ in pairs(expected) do want = want + 1 end
+      -- An event's line is written after its acknowledgement.
+      wait(function()
+        local got = 0
+        handled = {}
+        for id, type in pairs(published) do
+          local pattern = "  " .. type:gsub("%p", "%%%0") .. "  " .. id:gsub("%p", "%%%0")
+            .. "  %S+  %S+  attempt 1  %d+ ms  done"
+          for _ in programs[row[1]]:output():gmatch(pattern) do handled[type], got = (handled[type] or 0) + 1, got + 1 end
+        end
+        return got >= want, programs[row[1]]:output()
+      end, 30, "all is told of")
       assert.same(expected, handled)
       assert.is_nil(programs[row[1]]:output():find("dead-lettered", 1, true))
     end)

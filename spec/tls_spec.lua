@@ -15,7 +15,7 @@ describe("eventbus.connect over TLS", function()
   end)
 
   local function connect(opts)
-    opts.url, opts.log = opts.url or url, quiet
+    opts.url, opts.log, opts.connection_timeout = opts.url or url, quiet, opts.connection_timeout or 60
     return eventbus.connect(opts)
   end
 

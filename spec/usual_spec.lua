@@ -41,7 +41,7 @@ local function both(view, event_type, data, opts)
       local copy = {}
       for key, value in pairs(opts) do copy[key] = value end
       eventbus.assert(view[name](view, "orders", event_type, data, way(copy)))
-      eventbus.assert(bus:flush(10))
+      eventbus.assert(bus:flush())
       results[#results + 1] = arrived()
     end
   end
@@ -102,7 +102,7 @@ describe("an event published the usual way", function()
       assert.are.equal("returned", err.code)
       local ticket = eventbus.assert(bus:publish_async("", "nobody", {}, way { mandatory = true }))
       assert.are.equal("returned", select(2, ticket:wait()).code)
-      assert.is_nil((bus:flush(10)))
+      assert.is_nil((bus:flush()))
       eventbus.assert(bus:publish("", "nobody", {}, way { mandatory = false }))
     end
   end)
@@ -211,7 +211,7 @@ describe("a ticket", function()
       assert.are.equal("returned", select(2, returned:wait()).code)
       assert.are.equal("returned", (returned:state()))
     end
-    assert.is_nil((bus:flush(10)))
+    assert.is_nil((bus:flush()))
     local fine = eventbus.assert(bus:publish_async("orders", "x", {}))
     for _ = 1, 3 do assert.are.equal(fine.id, fine:wait()) end
   end)
@@ -229,7 +229,7 @@ describe("a ticket", function()
     end
     for _ = 1, 2 do assert.are.equal("not_found", select(2, ticket:wait()).code) end
     assert.are.equal("not_found", inner)
-    assert.is_nil((bus:flush(10)))
+    assert.is_nil((bus:flush()))
   end)
 
   it("is told of by a flush after the close", function()
@@ -254,7 +254,7 @@ describe("a ticket", function()
     for i = 1, 1000 do tickets[i] = bus:publish_async("orders", "x", data, opts) end
     local each = (collectgarbage "count" - before - list) * 1024 / 1000
     collectgarbage "restart"
-    eventbus.assert(bus:flush(10))
+    eventbus.assert(bus:flush())
     assert.is_true(each < 250, each .. " bytes")
     for _, ticket in ipairs(tickets) do assert.are.equal("confirmed", (ticket:state())) end
   end)

@@ -70,7 +70,10 @@ TEST(an_address_that_is_left_for_one_without_a_way_to_it_says_so) {
   snprintf(hosts, sizeof hosts, "dead.test:%u", port);
   eb_bus *bus = bus_on(hosts, TIMEOUT_MS);
   CHECK(bus != NULL);
-  CHECK_INT(answer_of(bus, publish(bus, 3 * TIMEOUT_MS), text), EB_ERR_TIMEOUT);
+  /* Where the machine stood still over an attempt's end, its trouble is another: the next one's, then. */
+  text[0] = '\0';
+  for (int i = 0; i < 5 && strstr(text, strerror(ENETUNREACH)) == NULL; i++)
+    CHECK_INT(answer_of(bus, publish(bus, 3 * TIMEOUT_MS), text), EB_ERR_TIMEOUT);
   if (strstr(text, strerror(ENETUNREACH)) == NULL) CHECK_FAIL("it says: %s", text);
   eb_bus_free(bus);
   spit(&hole);

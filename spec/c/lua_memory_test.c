@@ -79,7 +79,7 @@ static const char life[] =
     "assert(#ticket.id == 40 and tostring(ticket))\n"
     "posted(bus:rpc('queue_declare', { queue = 'q', arguments = { a = ('v'):rep(600), l = { 1, 2 } } }, soon))\n"
     "posted(bus:subscribe({ queue = 'q', prefetch = 5, priority = 3, arguments = { a = { b = 1 } } }, soon))\n"
-    "local stop = core.now() + 5\n"
+    "local stop = core.now() + 30\n"
     "while owed > 0 and core.now() < stop do\n"
     "  bus:wait(0.01)\n"
     "  local kind, id, ok, err = bus:next()\n"

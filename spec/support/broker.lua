@@ -139,7 +139,7 @@ end
 --- The process stands still; its sockets stay open. As a stalled machine or network looks to a client.
 function Broker:freeze()
   must("kill -STOP " .. self.pid)
-  wait.wait_until(function() return stands_still(self.pid) end, 10, "the broker stands still")
+  wait.wait_until(function() return stands_still(self.pid) end, 30, "the broker stands still")
 end
 function Broker:thaw() must("kill -CONT " .. self.pid) end
 
@@ -291,7 +291,7 @@ function Broker:alarm(on)
   wait.wait_until(function()
     return (self:eval("lists:member({{resource_limit, memory, node()}, []}, rabbit_alarm:get_alarms())") == "true")
       == (on and true or false)
-  end, 10, "the memory alarm is " .. (on and "on" or "off"))
+  end, 30, "the memory alarm is " .. (on and "on" or "off"))
 end
 
 return broker

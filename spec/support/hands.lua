@@ -105,6 +105,15 @@ function hands.exchange_again(p, name, definition)
   end
 end
 
+--- A queue as plan, prune and doctor are told of it: of a list, which the server keeps for a while, while it answers of
+--- one queue anew each time.
+function hands.listed(p, name)
+  for _, each in ipairs(done(p.api:queues())) do
+    if each.name == name then return each end
+  end
+  return {}
+end
+
 -- Everything as it was.
 function hands.mend(p)
   local normal = topology.normalise(platform.topology)
@@ -112,7 +121,7 @@ function hands.mend(p)
     if d.action == "note" and d.argument then
       p.api:delete(p.api:path("policies", "short"))
       wait_until(function()
-        return type(p.api:get(p.api:path("queues", "notification.outgoing")).policy) ~= "string"
+        return type(hands.listed(p, "notification.outgoing").policy) ~= "string"
       end, 20, "the policy is gone")
     elseif d.binding and d.action == "stale" then
       -- It may have gone with its queue or exchange.

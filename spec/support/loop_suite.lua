@@ -24,7 +24,7 @@ local function run(t, count, handler, options)
     ended = ended + 1
     if ended == count then t.bus:stop() end
   end, options))
-  local ok, why = t.bus:run { timeout = 20, signals = false }
+  local ok, why = t.bus:run { timeout = 60, stop_timeout = 30, signals = false }
   assert(ok and why == "stopped", ("%s, %s after %d events"):format(tostring(ok), tostring(why), ended))
   return sub
 end
@@ -63,7 +63,7 @@ test("a wait inside a handler lets the others run: publish, ticket, flush, get, 
   check(bus:declare { queues = { [t.queue .. ".out"] = {} } })
   fill(t, 24)
   local inside, most, rounds = 0, 0, 0
-  local quit = t.eventbus.core.now() + 10
+  local quit = t.eventbus.core.now() + 30
   run(t, 24, function(event, ctx)
     inside = inside + 1
     most = math.max(most, inside)
@@ -86,7 +86,7 @@ end)
 test("each of many flushes at once tells of the failure before it", function(t)
   fill(t, 40)
   local inside, most, missed = 0, 0, {}
-  local quit = t.eventbus.core.now() + 10
+  local quit = t.eventbus.core.now() + 30
   run(t, 40, function(event)
     inside = inside + 1
     most = math.max(most, inside)
@@ -142,7 +142,7 @@ test("stopping waits for the handlers that run, and gives back what has not begu
     t.host.sleep(0.2)
     ended = ended + 1
   end, { concurrency = 3, prefetch = 12 }))
-  assert(t.bus:run { timeout = 20, signals = false })
+  assert(t.bus:run { timeout = 60, stop_timeout = 30, signals = false })
   assert(begun == 3 and ended == 3, begun .. "/" .. ended)
   t.wait_until(function() return t.bus:queue_info(t.queue).messages == 9 end, "nine are back")
   assert(t.bus._hub.pool.alive == 0, "no coroutine of a handler is left")
@@ -171,7 +171,7 @@ test("a tick that takes longer than its interval holds up no handler", function(
     handled = handled + 1
     if handled == 3 then t.bus:stop() end
   end, { concurrency = 2 }))
-  local _, why = t.bus:run { timeout = 10, signals = false, tick_interval = 0.001, tick = function()
+  local _, why = t.bus:run { timeout = 30, signals = false, tick_interval = 0.001, tick = function()
     local till = t.eventbus.core.now() + 0.003
     while t.eventbus.core.now() < till do end
   end }

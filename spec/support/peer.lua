@@ -86,7 +86,7 @@ function peer.start(answers)
   local tls = answers and answers.tls
   if tls then command[5], command[6] = tls.certificate, tls.key end
   self.process = program.start("peer", command)
-  local port = wait(function() return self.process:output():match("listening on (%d+)") end, 10, "the peer listens")
+  local port = wait(function() return self.process:output():match("listening on (%d+)") end, 30, "the peer listens")
   self.port = tonumber(port)
   self.url = tls and "https://localhost:" .. port or "http://127.0.0.1:" .. port
   return self

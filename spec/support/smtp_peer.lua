@@ -148,7 +148,7 @@ function smtp_peer.start(told)
     port = told.port })
   file:close()
   self.process = program.start("smtp-peer", { program.lua(), "spec/support/smtp_peer.lua", self.folder })
-  self.port = wait(function() return self.process:output():match("listening on (%d+)") end, 10, "the mail server listens")
+  self.port = wait(function() return self.process:output():match("listening on (%d+)") end, 30, "the mail server listens")
   -- A certificate is for a name.
   local host = told.tls and "localhost" or "127.0.0.1"
   local user = told.auth and ("%s:%s@"):format(told.auth.user, told.auth.password) or ""

@@ -20,11 +20,14 @@ end
 --- Raises at the caller's line after `seconds` (default 20); the message names `what` and the last answer.
 function wait.wait_until(condition, seconds, what)
   seconds = seconds or 20
-  local deadline = wait.now() + seconds
+  local left, before = seconds, wait.now()
   while true do
     local result, more = condition()
     if result then return result, more end
-    if wait.now() >= deadline then
+    -- Of a pause that no condition takes we stood still, and so may have what we wait for: 5 s of it count.
+    local now = wait.now()
+    left, before = left - math.min(now - before, 5), now
+    if left <= 0 then
       local last = more ~= nil and more or result
       error(("waited %s s in vain until %s (last answer: %s)"):format(seconds, what or "the condition holds",
         tostring(last)), 2)
