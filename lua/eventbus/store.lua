@@ -6,6 +6,7 @@
 --   local db = assert(store.open("orders.db", { "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, total REAL)" }))
 --   db:once(event.id, function() db:execute("INSERT INTO orders VALUES (?, ?)", data.order_id, data.total) end)
 
+local core = require "eventbus.core"
 local json = require "eventbus.json"
 local stream = require "eventbus.stream"
 
@@ -147,14 +148,16 @@ function Store:close()
   self._connection = nil
 end
 
--- Where two make the file at once SQLite refuses one of them the WAL, and does not let it wait. Who begins to write waits
--- for its turn; so this one does that, and asks again.
+-- Where two make the file at once SQLite refuses one of them the WAL, and does not let it wait. Who wants the file for
+-- itself waits for its turn; so this one does that, and asks again.
 local function use_wal(self)
-  for try = 1, 100 do
+  local till = core.now() + BUSY_TIMEOUT
+  while true do
     local ok, problem = pcall(self.query, self, "PRAGMA journal_mode = WAL")
     if ok then return end
-    if try == 100 or not tostring(problem):find("locked", 1, true) then error(problem, 0) end
-    self:transaction(function() end)
+    if core.now() > till or not tostring(problem):find("locked", 1, true) then error(problem, 0) end
+    self:execute "BEGIN EXCLUSIVE"
+    self:execute "COMMIT"
   end
 end
 
