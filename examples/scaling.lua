@@ -47,13 +47,14 @@ end
 --- `options.in_order`: a tenant's next event once the one before it is confirmed: none overtakes one that was refused.
 function site:publish(exchange, count, options, tenants)
   count, tenants = math.floor(count), tenants or 1
+  local after = options.after or 0
   local size = options.in_order and tenants or count
   local began = socket.gettime()
   for first = 0, count - 1, size do
     local batch = {}
     for i = first, math.min(first + size, count) - 1 do
       batch[#batch + 1] = {
-        bus = self.bus, exchange = exchange, data = { n = math.floor(i / tenants) + 1, total = 1000.00 },
+        bus = self.bus, exchange = exchange, data = { n = math.floor((after + i) / tenants) + 1, total = 1000.00 },
         options = { tenant_id = "tenant_" .. i % tenants, routing_key = options.routing_key,
           headers = options.header and { [options.header] = "order_" .. i % tenants } or nil },
       }

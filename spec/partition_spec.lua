@@ -148,7 +148,7 @@ describe("partitions by consistent hash", function()
     local workers = {}
     for i = 1, 2 do
       workers[i] = program.start("partition", { program.lua(), "examples/scaling/partition.lua", tostring(i), "2", "2" },
-        { RABBITMQ_URL = node.url, WORK_MS = "1", STANDBY_S = "20" })
+        { RABBITMQ_URL = node.url, WORK_MS = "1" })
       wait_until(function() return workers[i]:output():find("own", 1, true) end, 60, "a worker consumes")
     end
     for n = 1, 3 do

@@ -77,11 +77,15 @@ takeover.title = "the active consumer of a partition is killed under way: the on
 function takeover.run(site)
   local events, exchange = 600, "scaling.orders.by-key"
   eventbus.assert(site.bus:declare(topology(2, exchange, "partition")))
-  -- So slow that much is left when it is killed, also where publishing takes long.
-  local list, handled = start(site, 2, 2, "50")
+  local list, handled = start(site, 2, 2, "10")
   local victim, heir = list[1], list[2]
   site:publish("scaling.orders", events, { header = "partition", in_order = true }, 100)
   site:wait(function() return handled:read().by[victim] >= 50 end, "the first worker is under way")
+  -- It is to leave something behind, also where publishing takes longer than handling.
+  while eventbus.assert(site.bus:queue_info "scaling.orders.1").messages < 100 and events < 5000 do
+    site:publish("scaling.orders", 100, { header = "partition", in_order = true, after = events }, 100)
+    events = events + 100
+  end
   victim.may_be_killed = true
   children.signal(victim, "KILL")
   local killed = site.now()
