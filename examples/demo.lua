@@ -165,6 +165,7 @@ function demo:failing_handler()
     return #said > RETRIES and said
   end)
   check(attempts, "the handler was called %d times", RETRIES + 1)
+  check(#self.peer.refused == #attempts, "the carrier answered each with 503")
   for i = 2, #attempts do
     -- As the carrier saw them: a service writes its line when the copy is confirmed, later than the delay began.
     local gap = self.peer.refused[i] - self.peer.refused[i - 1]

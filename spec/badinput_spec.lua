@@ -42,7 +42,13 @@ describe("eventbus.connect", function()
   it("answers a wrong URL at once, and never shows the password", function()
     for _, text in ipairs { "http://host", "amqp://host:notaport", "amqp://user:s3cret@host:99999999", "amqp://h?frob=1",
       "" } do
-      local err = refused("invalid", { url = text })
+      local err, quickest = nil, 20
+      for _ = 1, 5 do
+        local began = core.now()
+        err = refused("invalid", { url = text })
+        quickest = math.min(quickest, core.now() - began)
+      end
+      assert.is_true(quickest < 1, text)
       assert.is_nil(tostring(err):find("s3cret", 1, true))
     end
   end)

@@ -59,8 +59,8 @@ local function publish(q, data, options)
 end
 
 -- Why it is dead, in which way, and its event's id.
-local function dead_letter(q)
-  local letter = wait_until(function() return bus:get("deadletter." .. q) end, 20, "a dead letter")
+local function dead_letter(q, seconds)
+  local letter = wait_until(function() return bus:get("deadletter." .. q) end, seconds or 20, "a dead letter")
   local why, reason, id = letter:header "x-eventbus-error", letter:header "x-eventbus-reason", letter:event().id
   letter:ack()
   return why, reason, id
@@ -138,7 +138,7 @@ sleep 1000 & echo $! >%s/child
 echo waiting >&2
 while :; do sleep 1; done]]):format(folder)) })
     publish(q, {})
-    assert.are.equal("it took longer than 10 s: waiting", (dead_letter(q)))
+    assert.are.equal("it took longer than 10 s: waiting", (dead_letter(q, 60)))
     local child = io.open(folder .. "/child"):read("*l")
     wait_until(function()
       local result = os.execute("kill -0 " .. child .. " 2>/dev/null")
@@ -153,7 +153,7 @@ while :; do sleep 1; done]]):format(folder)) })
 sh -c 'trap "" TERM; echo $$ >%s/child; exec sleep 600' >/dev/null 2>&1 &
 wait]]):format(folder)) })
     publish(q, {})
-    assert.are.equal("it took longer than 10 s", (dead_letter(q)))
+    assert.are.equal("it took longer than 10 s", (dead_letter(q, 60)))
     local child = io.open(folder .. "/child"):read("*l")
     wait_until(function()
       local result = os.execute("kill -0 " .. child .. " 2>/dev/null")

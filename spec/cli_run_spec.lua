@@ -234,6 +234,7 @@ end)]]
     publish(q, {})
     says(p, "begun")
     p:signal "INT"
+    assert.is_nil(p:wait(0.5), "it ended while its handler ran")
     write(go, "")
     assert.are.equal(130, p:wait(20))
     assert.matches("begun\nended\n", p:output(), 1, true)

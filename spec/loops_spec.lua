@@ -39,7 +39,7 @@ for _, host in ipairs(HOSTS) do
               if name and name:sub(1, #test.name) == test.name then return each end
             end
             return ended and "it ended: " .. output:sub(-2000)
-          end, 60, "it has run in " .. host)
+          end, 120, "it has run in " .. host)
           assert.are.equal("ok " .. test.name, line)
         end)
       end

@@ -1,7 +1,7 @@
 -- children: the demo's processes, each with a log file of its own.
 --
 -- Whatever happens to the demo, none of them stays behind: a reaper acts when our end of its pipe closes, and removes the
--- folder. A child writes its own pid into the folder before it tells us, so no moment is too early for us to be killed.
+-- folder. A child writes its own pid into the folder before it tells us, and does not go on when we are gone.
 
 local socket = require "socket"
 
@@ -11,8 +11,8 @@ children.__index = children
 local function quote(text) return "'" .. tostring(text):gsub("'", "'\\''") .. "'" end
 children.quote = quote
 
--- Signals of the terminal reach it too, and it must outlive us. A pid counts only while it still runs one of our files;
--- one that is just becoming another program shows no words, and is looked at again.
+-- Signals of the terminal reach it too, and it must outlive us. A pid counts only while it still runs one of our files.
+-- One that is just becoming another program shows only its name, in brackets: what is unknown is looked at once more.
 -- A broker in the folder has a guard of its own, which needs the folder until it is done.
 local REAPER = [[
 trap '' INT TERM HUP

@@ -458,7 +458,7 @@ static bool dine (void (*misbehave)(server *, int), char *said, size_t size, con
     eb_ms after; \
     int got, tries = 0; \
     long before = peak_reset(); \
-    do got = suffer(manner, scheme, said, sizeof said, &after); while (after > 2 * ASK_MS && ++tries < 5); \
+    do got = suffer(manner, scheme, said, sizeof said, &after); while (got >= 0 && after > 2 * ASK_MS && ++tries < 5); \
     CHECK_INT(got, code); \
     if (after > ANSWER_MOST_MS) CHECK_FAIL("the answer came after %lld ms", (long long)after); \
     SAYS_AND_TAKES(words, LITTLE_KB); \

@@ -121,7 +121,8 @@ function hands.mend(p)
     if d.action == "note" and d.argument then
       p.api:delete(p.api:path("policies", "short"))
       wait_until(function()
-        return type(hands.listed(p, "notification.outgoing").policy) ~= "string"
+        local found = hands.listed(p, "notification.outgoing")
+        return found.name and type(found.policy) ~= "string"
       end, 20, "the policy is gone")
     elseif d.binding and d.action == "stale" then
       -- It may have gone with its queue or exchange.

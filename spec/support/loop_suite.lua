@@ -16,7 +16,7 @@ local function fill(t, count, field)
   t.eventbus.assert(t.bus:flush())
 end
 
--- Runs until `count` events were handled; at most 20 s.
+-- Runs until `count` events were handled; at most 60 s.
 local function run(t, count, handler, options)
   local ended = 0
   local sub = t.eventbus.assert(t.bus:subscribe(t.queue, function(event, ctx)

@@ -20,14 +20,13 @@ end
 --- Raises at the caller's line after `seconds` (default 20); the message names `what` and the last answer.
 function wait.wait_until(condition, seconds, what)
   seconds = seconds or 20
-  local left, before = seconds, wait.now()
+  local deadline = wait.now() + seconds
   while true do
+    -- Looked at before: the last look is one after the deadline, however long we stood still.
+    local late = wait.now() >= deadline
     local result, more = condition()
     if result then return result, more end
-    -- Of a pause that no condition takes we stood still, and so may have what we wait for: 5 s of it count.
-    local now = wait.now()
-    left, before = left - math.min(now - before, 5), now
-    if left <= 0 then
+    if late then
       local last = more ~= nil and more or result
       error(("waited %s s in vain until %s (last answer: %s)"):format(seconds, what or "the condition holds",
         tostring(last)), 2)
