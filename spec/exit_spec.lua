@@ -1,5 +1,6 @@
 --- A program that ends without closing its bus: what it published without waiting still arrives.
 
+local core = require "eventbus.core"
 local broker = require "spec.support.broker"
 local program = require "spec.support.program"
 
@@ -13,7 +14,7 @@ describe("what was published without waiting", function()
     url, vhost = b:new_vhost()
   end)
 
-  local function run(queue, ending)
+  local function run_once(queue, ending)
     local path = program.folder() .. "/publisher.lua"
     local file = assert(io.open(path, "w"))
     file:write(([[
@@ -21,12 +22,23 @@ describe("what was published without waiting", function()
       local bus = eventbus.assert(eventbus.connect { url = %q })
       eventbus.assert(bus:declare { queues = { [%q] = {} } })
       for i = 1, %d do eventbus.assert(bus:publish_async("", "exit.test", { n = i }, { routing_key = %q })) end
+      print("published " .. eventbus.core.now())
+      io.stdout:flush()
       %s
     ]]):format(url, queue, EVENTS, queue, ending))
     file:close()
     local p = program.start("publisher", { program.lua(), path })
-    local code = p:wait(30)
-    return code, b:queue(vhost, queue).messages, p:output()
+    local code, over = p:wait(30), core.now()
+    local took = over - (tonumber(p:output():match "published (%S+)") or over)
+    return code, b:queue(vhost, queue).messages, p:output(), took
+  end
+
+  -- What is under way has 3 s when a program ends: a machine that stood still for them has another try.
+  local function run(queue, ending)
+    for try = 1, 3 do
+      local code, messages, output, took = run_once(queue .. "." .. try, ending)
+      if messages == EVENTS or took < 3 or try == 3 then return code, messages, output end
+    end
   end
 
   it("is confirmed before a program ends", function()
