@@ -116,7 +116,7 @@ static void put_handshake (eb_buffer *b) {
   start.version_minor = 9;
   start.mechanisms = eb_codec_cstring("PLAIN");
   put_method(b, 0, AMQP_CONNECTION_START_METHOD, &start);
-  amqp_connection_tune_t tune = {100, 131072, 1};
+  amqp_connection_tune_t tune = {100, 131072, 60};
   put_method(b, 0, AMQP_CONNECTION_TUNE_METHOD, &tune);
   amqp_connection_open_ok_t ok = {amqp_empty_bytes};
   put_method(b, 0, AMQP_CONNECTION_OPEN_OK_METHOD, &ok);
@@ -377,7 +377,7 @@ static eb_bus *victim (const server *s, const char *scheme, eb_side side) {
   c.io.session.window_count = 10;
   c.io.session.window_bytes = c.outbox_bytes = 1 << 20;
   c.io.session.max_body = MAX_BODY;
-  c.io.session.heartbeat_s = 1;
+  c.io.session.heartbeat_s = 60;  /* silence is of a machine that stands still */
   c.io.session.resend = true;
   c.io.link.connection_timeout_ms = ATTEMPT_MS;
   c.io.link.reconnect_delay_ms = c.io.link.reconnect_max_ms = 20;
