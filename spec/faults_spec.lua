@@ -75,11 +75,12 @@ describe("a broker at its limit of connections", function()
   local limits = {
     ["the vhost's"] = function(vhost)
       return ([[rabbit_vhost_limit:set(<<"%s">>, [{<<"max-connections">>, 1}], <<"spec">>)]]):format(vhost),
-        ([[rabbit_vhost_limit:clear(<<"%s">>, <<"spec">>)]]):format(vhost)
+        ([[rabbit_vhost_limit:clear(<<"%s">>, <<"spec">>)]]):format(vhost), ('{vhost, <<"%s">>}'):format(vhost)
     end,
     ["the user's"] = function(_, user)
       return ([[rabbit_auth_backend_internal:set_user_limits(<<"%s">>, <<"{\"max-connections\": 1}">>, <<"spec">>)]])
-        :format(user), ([[rabbit_auth_backend_internal:clear_user_limits(<<"%s">>, <<"all">>, <<"spec">>)]]):format(user)
+        :format(user), ([[rabbit_auth_backend_internal:clear_user_limits(<<"%s">>, <<"all">>, <<"spec">>)]]):format(user),
+        ('{user, <<"%s">>}'):format(user)
     end,
   }
   for whose, of in pairs(limits) do
@@ -87,7 +88,7 @@ describe("a broker at its limit of connections", function()
       local _, vhost = b:new_vhost()
       local user = "limited-" .. vhost
       b:user(user, "pw", { vhost = vhost })
-      local set, clear = of(vhost, user)
+      local set, clear, item = of(vhost, user)
       b:eval(set)
       local failed, tried = nil, 0
       local bus = eventbus.assert(eventbus.connect { url = b:url_of(vhost, user, "pw"), log = quiet, source = "faults-spec",
@@ -95,6 +96,10 @@ describe("a broker at its limit of connections", function()
           if notice.event == "attempt_failed" then tried, failed = tried + 1, tostring(notice.err) end
         end })
       eventbus.assert(bus:declare { queues = { q = {} } })
+      -- The broker counts a moment later; until then it would let the other in.
+      wait_until(function()
+        return b:eval(("rabbit_connection_tracking:count_tracked_items_in(%s)"):format(item)) == "1"
+      end, 20, "the connection is counted")
       local ticket = eventbus.assert(bus:publish_async("", "made", {}, { routing_key = "q", timeout = 60 }))
       wait_until(function()
         bus:poll(0.05)
