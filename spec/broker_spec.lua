@@ -208,7 +208,8 @@ describe("a start that is ended in its midst", function()
     it("by " .. how .. " leaves neither node nor epmd behind", function()
       for i, moment in ipairs(MOMENTS) do
         local signal = signals[i]
-        local dir = programs.folder() .. "/broker"
+        local own = broker.new { start = false }  -- guarded: a test that is killed leaves nothing, either
+        local dir = own.dir
         local start = programs.start("start", { "bash", "bin/eventbus-broker", "start", dir })
         wait.wait_until(function() return moment[2](dir) end, 30, moment[1])
         start:signal(signal)
@@ -222,6 +223,7 @@ describe("a start that is ended in its midst", function()
           local left = writers(dir)
           return left == "", left
         end, 20, "nothing is left after SIG" .. signal .. " when " .. moment[1])
+        own:stop()
       end
     end)
   end

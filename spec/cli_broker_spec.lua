@@ -1,5 +1,6 @@
 -- eventbus broker: a private RabbitMQ, started and stopped as a developer does.
 
+local broker = require "spec.support.broker"
 local eventbus = require "eventbus"
 local json = require "eventbus.json"
 local command = require "spec.support.command"
@@ -7,12 +8,14 @@ local program = require "spec.support.program"
 
 describe("eventbus broker", function()
   it("starts a broker that takes events, keeps them over a stop, and says where it is", function()
-    local folder = program.folder() .. "/private"
+    -- Of a folder that is guarded: a test that is killed leaves no broker.
+    local own = broker.new { start = false }
+    finally(function() own:stop() end)
+    local folder = own.dir
     assert.are.equal(1, command.run({ "broker", "status", folder }).code)
     local started = command.run({ "broker", "start", folder, "--json" }, { seconds = 120 })
     assert.are.equal(0, started.code, started.err)
     local known = json.decode(started.out)
-    finally(function() command.run { "broker", "stop", folder, "--now" } end)
     assert.is_string(known.management_url)
 
     local bus = assert(eventbus.connect(known.url))
