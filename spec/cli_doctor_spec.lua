@@ -11,6 +11,7 @@ local server = require "eventbus.cli.doctor.server"
 local tls = require "eventbus.cli.doctor.tls"
 local broker = require "spec.support.broker"
 local command = require "spec.support.command"
+local hands = require "spec.support.hands"
 local wait_until = require("spec.support.wait").wait_until
 
 local b
@@ -133,13 +134,7 @@ describe("eventbus doctor", function()
       assert(api:request("PUT", api:path("queues", name), { durable = durable ~= false, arguments = arguments }))
     end
 
-    -- As the doctor is told of it: of a list, which the server keeps for a while.
-    local function listed(name)
-      for _, each in ipairs(assert(api:queues())) do
-        if each.name == name then return each end
-      end
-      return {}
-    end
+    local function listed(name) return hands.listed({ api = api }, name) end
 
     it("names what is missing, and what is declared otherwise", function()
       local said = examine(url, T[1], T[2])
