@@ -45,6 +45,7 @@ end
 --- Publishes so many, all confirmed, of `tenants` (1) tenants in turn; each tenant's are numbered. Events per second.
 --- `options.header`: the name of a header of its own that holds a key, as many different ones as tenants.
 --- `options.in_order`: a tenant's next event once the one before it is confirmed: none overtakes one that was refused.
+--- `options.after`: so many, a multiple of the tenants, were published before: their numbers go on.
 function site:publish(exchange, count, options, tenants)
   count, tenants = math.floor(count), tenants or 1
   local after = options.after or 0
